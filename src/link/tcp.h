@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// The base of every chain on a network: one connected (or connecting) stream socket, TCP or Unix. Reads are one system call a
+// buffer, several buffers at once when the last read was full; writes are gathered and leave in one writev at the end of
+// the turn. TCP_NODELAY always. An abort is an RST (SO_LINGER 0), and an RST from the peer shows as LINK_FAILED with
+// WHY_ABORTED. The link owns the descriptor and its watch.
+#pragma once
+#include "link/link.h"
+
+enum { TCP_CARRIER = 1 }; // flags: keep facts, TCP_NOTSENT_LOWAT 128 KiB, several buffers a read
+
+#define TCP_QUEUE_MAX (256 * 1024) // bytes waiting in a tcp link before room is 0
+
+// Starts a connection to `to`; open finishes it. Failing at once shows at open. Never NULL.
+struct link *tcp_dial(struct worker *w, const struct addr *to, int flags);
+// Takes over a connected, non-blocking descriptor (accepted; a socketpair; stdin and stdout are pipes, see stdio.h).
+struct link *tcp_take(struct worker *w, int fd, int flags);
+int tcp_fd(const struct link *l); // for addresses and TCP_INFO; not to read or write
