@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// A hash table from 32-bit ids to intrusive nodes: chains, doubling. Owns its bucket array only. Ids come from peers but are
+// bounded in number by their users; they are mixed, so that neighbours spread.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+struct hash_node {
+    struct hash_node *next;
+    uint32_t key;
+};
+
+struct hash {
+    struct hash_node **buckets;
+    uint32_t mask, count; // mask + 1 buckets
+};
+
+void hash_init(struct hash *h);
+void hash_fini(struct hash *h); // nodes are left alone
+struct hash_node *hash_find(const struct hash *h, uint32_t key);
+void hash_add(struct hash *h, struct hash_node *n, uint32_t key); // key must be absent
+void hash_del(struct hash *h, struct hash_node *n);
+// Walks all; the current one may be deleted in fn.
+void hash_each(struct hash *h, void (*fn)(struct hash_node *n, void *ctx), void *ctx);

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory is the law, windows are promises: a budget counts the storage of every buffer held for one identity, and its
+// parent for all. Who finds it full drops received DATA and owes a REWIND; when there is room again the waiting streams are
+// served in turn. Counting cannot fail; asking may answer no.
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include "core/list.h"
+
+struct budget {
+    struct budget *parent; // NULL: the whole process
+    size_t used, max;
+    struct list waiters;   // struct budget_waiter, of this budget only
+    struct list siblings;  // node in the parent's children
+    struct list children;
+};
+
+struct budget_waiter {
+    struct list node;
+    void (*on_room)(struct budget_waiter *waiter); // may take from the budget
+};
+
+void budget_init(struct budget *b, size_t max, struct budget *parent);
+void budget_fini(struct budget *b); // nothing may be held any more
+// Whether n more bytes fit here and in all parents.
+bool budget_has(const struct budget *b, size_t n);
+void budget_take(struct budget *b, size_t n); // may exceed; who must not, asks budget_has first
+void budget_give(struct budget *b, size_t n); // serves waiters once there is room for BUDGET_SLACK bytes
+void budget_wait(struct budget *b, struct budget_waiter *w); // once
+#define BUDGET_SLACK 65536

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// A session: the conversation of two ends, which outlives its carriers. It has no clock and no socket: time is the
+// worker's now_us, bytes come by carrier_recv and leave by carrier_fill, everything else is a wake. So the same code runs on links
+// (conn.h) and in the simulation. A session owns its streams; a stream is also a link (link.h), which a pump or a
+// flow of datagrams uses: its memory is freed when both the protocol and the owner of the link are done with it.
+// What a peer can make it hold is bounded by its budget; a peer that breaks the protocol ends its session only.
+#pragma once
+#include "core/hash.h"
+#include "link/link.h"
+#include "session/budget.h"
+#include "session/carrier.h"
+#include "session/seen.h"
+#include "wire/frame.h"
+
+#define WINDOW_START (256 * 1024)
+#define WINDOW_MAX (64 * 1024 * 1024)
+#define SWITCH_SHARE (1024 * 1024)  // bytes of one stream and direction that a switch may hold
+#define STREAMS_MAX 4096            // streams a peer may hold open in one session
+#define QUANTUM 16384               // deficit round robin
+#define DGRAM_QUEUE_MAX (512 * 1024) // bytes of datagrams waiting in one session
+#define DGRAM_TTL_MS 1000           // default time to live
+#define ACK_DELAY_US 20000          // an ACK that nothing else asks for waits this long
+
+struct session;
+struct stream;
+
+struct session_ops {
+    // The peer opened a stream: answer now or later with stream_accept, stream_refuse or switch_join, then own its
+    // link (link_own, link_close). `open` is only valid during the call.
+    void (*on_open)(struct session *s, struct stream *st, const struct frame_open *open);
+    // A datagram of a flow, whole; data is only valid during the call.
+    void (*on_dgram)(struct session *s, struct stream *st, const uint8_t *data, size_t len);
+    void (*on_goaway)(struct session *s, uint16_t code, uint32_t retry_ms, const char *text);
+};
+
+struct session_stats {
+    uint64_t bytes_in, bytes_out;     // stream data and datagrams, new bytes only
+    uint64_t frames_in, frames_out;
+    uint64_t opened, refused, reset;  // streams
+    uint64_t dgrams_in, dgrams_out, dgrams_dropped_full, dgrams_dropped_stale, dgrams_dropped_part;
+    uint64_t gap_dropped, known_trimmed, budget_dropped, replayed; // bytes
+};
+
+struct session {
+    struct worker *w;
+    bool is_agent;
+    uint8_t id[16], birth[8];
+    bool has_birth;
+    const struct session_ops *ops;
+    void *owner;               // the role's
+    struct budget *budget;     // owned by the role; outlives the session
+    struct carrier *carrier;   // the one it uses; NULL: parked
+    uint32_t carrier_number;   // highest one seen (relay) or used (agent)
+    struct hash streams;       // by id
+    uint32_t stream_count, peer_stream_count;
+    uint32_t next_id;          // of our next OPEN
+    struct seen peer_seen, own_seen; // ids that were used: the peer's, and our own that were freed
+    struct list control;       // streams with control frames to send
+    struct list fresh, busy;   // streams with data to send: were empty; deficit round robin
+    struct list lazy;          // streams whose ACK may wait until ack_due_us
+    uint64_t ack_due_us;       // 0: none
+    struct list last_acks;     // rule 6 (docs/protocol.md)
+    struct bufq dgrams;        // encoded, waiting
+    size_t dgram_bytes;
+    uint64_t pong_opaque;
+    bool pong_due;
+    uint64_t ping_sent_us, ping_opaque; // unanswered when ping_sent_us is not 0
+    uint64_t heard_us, sent_us;         // last bytes
+    uint32_t srtt_us, rttvar_us;        // 0: unknown
+    uint32_t ping_interval_ms;          // the agent's, 15 s … 40 s
+    uint32_t peer_interval_ms;          // what the peer's last PING announced
+    bool goaway_due, goaway_sent, goaway_seen;
+    uint16_t goaway_code;
+    uint32_t goaway_retry_ms;
+    char goaway_text[64];
+    struct err err;            // set when the peer broke the protocol
+    struct session_stats stats;
+    uint64_t created_us;
+};
+
+// `id` 16 bytes; for an agent chosen by it, for a relay taken from HELLO.
+void session_init(struct session *s, struct worker *w, bool is_agent, const uint8_t id[16], const struct session_ops *ops,
+                  void *owner, struct budget *budget);
+// Ends all streams (their links fail with `why`; NULL: "session ended") and frees what the session owns.
+void session_fini(struct session *s, const struct err *why);
+// Ends all streams but keeps the session: another birth (docs/protocol.md).
+void session_end_streams(struct session *s, const struct err *why);
+
+// Opens a stream; open->window is filled in; open->uid is random when all zero. NULL when out of ids, drained or at the
+// peer's stated end. link_open of the result answers AGAIN until OPENED comes.
+struct stream *session_open(struct session *s, struct frame_open *open);
+void session_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const char *text);
+// The next moment at which session_tick wants to be called (worker's us clock), UINT64_MAX: never.
+uint64_t session_deadline(const struct session *s);
+enum session_liveness { SESSION_ALIVE, SESSION_DEAD_CARRIER };
+// Does what is due: delayed ACKs, PING. SESSION_DEAD_CARRIER: the peer was silent too long, drop the carrier.
+enum session_liveness session_tick(struct session *s);
+
+// Streams ------------------------------------------------------------------------------------------------------
+
+enum stream_state { STREAM_OPENING, STREAM_ASKED, STREAM_OPEN, STREAM_REFUSED, STREAM_RESET, STREAM_FREED };
+
+struct stream_info { // for tables
+    uint32_t id;
+    uint8_t kind;
+    enum stream_state state;
+    uint8_t uid[16];
+    uint64_t bytes_in, bytes_out;
+    uint64_t window, unacked, queued;
+    uint64_t opened_us;
+    bool switched, datagram;
+};
+
+struct link *stream_link(struct stream *st);
+struct stream *stream_of(struct link *l);
+struct session *stream_session(const struct stream *st); // NULL once the session is gone
+uint32_t stream_id(const struct stream *st);
+void stream_get_info(const struct stream *st, struct stream_info *info);
+void stream_set_user(struct stream *st, void *user);
+void *stream_user(const struct stream *st);
+bool stream_is_datagram(const struct stream *st);
+
+// Answers an OPEN. `bound`: the address told to the peer (the target's, or the listener's with its port); may be NULL.
+void stream_accept(struct stream *st, const struct addr *bound);
+// `text` for people, may be NULL. The link is closed by the caller afterwards, as always.
+void stream_refuse(struct stream *st, enum err_why why, const char *text);
+// The address in OPENED, once link_open gave OK.
+const struct addr *stream_bound(const struct stream *st);
+// Ends it at once with a code other than "aborted".
+void stream_reset(struct stream *st, enum err_why why);
+// One datagram of 0…DGRAM_MAX bytes on a flow. False: dropped (queue full or flow over) and counted.
+bool stream_send_dgram(struct stream *st, const void *data, size_t len);
+
+typedef void session_each_fn(struct stream *st, void *ctx);
+void session_each_stream(struct session *s, session_each_fn *fn, void *ctx); // fn must not end streams
+
+// The frame switch: passes the stream `from`, just opened by its session's peer, on to the peer of `to` as `open`
+// (kind, host, identity … filled by the caller; uid and window are from's). From then on neither side of it has a
+// link to own; the far end answers OPENED. False: `to` cannot open streams; refuse it.
+bool switch_join(struct stream *from, const struct frame_open *asked, struct session *to, struct frame_open *open);
