@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that is no end-to-end test, as cases of one suite: lint, each unit test plain and under sanitizers, the
+session simulation, each fuzz target over its corpus and a few seconds more."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FUZZ_SECONDS = int(os.environ.get("CULVERT_FUZZ_SECONDS", "4"))
+SIM_COUNTS = {"build": 200_000, "build-asan": 20_000}
+
+
+def run(command, timeout, **more):
+    done = subprocess.run([str(word) for word in command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=timeout, **more)
+    text = done.stdout.decode("utf-8", "replace")
+    if done.returncode:
+        print(text[-20000:])
+        pytest.fail(f"{' '.join(map(str, command))}: exit {done.returncode}", pytrace=False)
+    return text
+
+
+def unit_tests():
+    """(name, build folder, command, environment, seconds) of each test that meson knows."""
+    for folder in SIM_COUNTS:
+        if not (ROOT / folder / "build.ninja").exists():
+            continue
+        listed = subprocess.run(["meson", "introspect", "--tests", folder], cwd=ROOT, check=True, stdout=subprocess.PIPE)
+        for test in json.loads(listed.stdout):
+            yield pytest.param(test["cmd"], test["env"], test["timeout"], id=f"{folder}-{test['name']}")
+
+
+def fuzz_targets():
+    folder = ROOT / "build-fuzz/test/fuzz"
+    return sorted(path.name for path in folder.glob("fuzz_*") if path.is_file() and os.access(path, os.X_OK))
+
+
+def simulations():
+    return [pytest.param(folder, count, id=f"{folder}-{count}") for folder, count in SIM_COUNTS.items()
+            if (ROOT / folder / "test/unit/sim").exists()]
+
+
+def test_lint():
+    run([sys.executable, "test/lint/lint.py", "."], 60)
+
+
+@pytest.mark.parametrize("command, environment, seconds", list(unit_tests()))
+def test_unit(command, environment, seconds):
+    run(command, seconds * 2, env={**os.environ, **environment})
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("folder, count", simulations())
+def test_simulation(folder, count):
+    run([ROOT / folder / "test/unit/sim", count], 1200)
+
+
+@pytest.mark.parametrize("target", fuzz_targets())
+def test_fuzz(target):
+    run(["test/fuzz/run", FUZZ_SECONDS, target.removeprefix("fuzz_")], 120)
