@@ -43,6 +43,7 @@ struct worker {
     uv_loop_t loop;
     bool bare; // no loop: a simulation runs the turns
     uint64_t now_ms, now_us; // CLOCK_MONOTONIC, read once a turn; a simulation sets both
+    bool clock_old; // a sleep may lie between now_ms and now
     struct pool pool;
     struct list wakes, late, graves;
     struct timer **heap;

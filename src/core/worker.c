@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/worker.h"
+#include <assert.h>
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
+
+#define ROUNDS_MAX 64 // rounds of wakes before sockets get their turn again
+
+void worker_clock(struct worker *w)
+{
+    if (w->bare)
+        return;
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    w->now_us = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+    w->now_ms = w->now_us / 1000;
+    w->clock_old = false;
+}
+
+// --- wakes and graves
+
+void wake_init(struct wake *wake, void (*run)(struct wake *wake))
+{
+    list_init(&wake->node);
+    wake->run = run;
+}
+
+void wake_post(struct worker *w, struct wake *wake)
+{
+    if (!list_linked(&wake->node))
+        list_push(&w->wakes, &wake->node);
+}
+
+void wake_post_late(struct worker *w, struct wake *wake)
+{
+    if (!list_linked(&wake->node))
+        list_push(&w->late, &wake->node);
+}
+
+void wake_cancel(struct wake *wake) { list_del(&wake->node); }
+
+// One round: what is posted meanwhile waits for the next.
+static void run_wakes(struct list *from)
+{
+    struct list round, *n;
+    list_init(&round);
+    list_splice(&round, from);
+    while ((n = list_pop(&round))) {
+        struct wake *wake = list_entry(n, struct wake, node);
+        wake->run(wake);
+    }
+}
+
+static void run_graves(struct worker *w)
+{
+    struct list *n;
+    while ((n = list_pop(&w->graves))) {
+        struct grave *g = list_entry(n, struct grave, node);
+        g->bury(g);
+    }
+}
+
+void worker_bury(struct worker *w, struct grave *g, void (*bury)(struct grave *grave))
+{
+    g->bury = bury;
+    list_init(&g->node);
+    list_push(&w->graves, &g->node);
+}
+
+void worker_turn(struct worker *w)
+{
+    for (int i = 0; i < ROUNDS_MAX && !list_empty(&w->wakes); i++)
+        run_wakes(&w->wakes);
+    run_wakes(&w->late);
+    run_graves(w);
+}
+
+// --- timers: a binary heap by due_ms; slot is the place + 1
+
+static void heap_place(struct worker *w, uint32_t i, struct timer *t)
+{
+    w->heap[i] = t;
+    t->slot = i + 1;
+}
+
+static void heap_up(struct worker *w, uint32_t i)
+{
+    struct timer *t = w->heap[i];
+    for (; i > 0 && w->heap[(i - 1) / 2]->due_ms > t->due_ms; i = (i - 1) / 2)
+        heap_place(w, i, w->heap[(i - 1) / 2]);
+    heap_place(w, i, t);
+}
+
+static void heap_down(struct worker *w, uint32_t i)
+{
+    struct timer *t = w->heap[i];
+    for (;;) {
+        uint32_t c = 2 * i + 1;
+        if (c >= w->heap_len)
+            break;
+        if (c + 1 < w->heap_len && w->heap[c + 1]->due_ms < w->heap[c]->due_ms)
+            c++;
+        if (w->heap[c]->due_ms >= t->due_ms)
+            break;
+        heap_place(w, i, w->heap[c]);
+        i = c;
+    }
+    heap_place(w, i, t);
+}
+
+static void heap_grow(struct worker *w)
+{
+    uint32_t cap = w->heap_cap ? w->heap_cap * 2 : 64;
+    struct timer **heap = realloc(w->heap, cap * sizeof(*heap));
+    if (!heap) {
+        fputs("culvert: out of memory\n", stderr);
+        abort();
+    }
+    w->heap = heap;
+    w->heap_cap = cap;
+}
+
+void timer_init(struct timer *t, void (*run)(struct timer *timer))
+{
+    *t = (struct timer){.run = run};
+}
+
+void timer_set(struct worker *w, struct timer *t, uint64_t delay_ms)
+{
+    uint64_t old = t->due_ms;
+    t->due_ms = delay_ms > UINT64_MAX - 1 - w->now_ms ? UINT64_MAX - 1 : w->now_ms + delay_ms;
+    if (!t->slot) {
+        if (w->heap_len == w->heap_cap)
+            heap_grow(w);
+        heap_place(w, w->heap_len++, t);
+        heap_up(w, t->slot - 1);
+    } else if (t->due_ms < old) {
+        heap_up(w, t->slot - 1);
+    } else {
+        heap_down(w, t->slot - 1);
+    }
+}
+
+void timer_stop(struct worker *w, struct timer *t)
+{
+    if (!t->slot)
+        return;
+    uint32_t i = t->slot - 1;
+    struct timer *last = w->heap[--w->heap_len];
+    t->slot = 0;
+    if (last == t)
+        return;
+    heap_place(w, i, last);
+    heap_up(w, i);
+    heap_down(w, last->slot - 1);
+}
+
+// Runs each timer once at most, so that one set again with no delay cannot hold the loop.
+uint64_t worker_run_timers(struct worker *w)
+{
+    for (uint32_t left = w->heap_len; left > 0 && w->heap_len && w->heap[0]->due_ms <= w->now_ms; left--) {
+        struct timer *t = w->heap[0];
+        timer_stop(w, t);
+        t->run(t);
+    }
+    if (!w->heap_len)
+        return UINT64_MAX;
+    return w->heap[0]->due_ms > w->now_ms ? w->heap[0]->due_ms - w->now_ms : 0;
+}
+
+// --- the loop
+
+static void on_alarm(uv_timer_t *h)
+{
+    struct worker *w = h->data;
+    w->alarm_ms = 0;
+    worker_clock(w);
+    worker_run_timers(w);
+}
+
+// The alarm may ring early for nothing (the timer was moved or stopped), never late.
+static void set_alarm(struct worker *w)
+{
+    if (!w->heap_len)
+        return;
+    uint64_t due = w->heap[0]->due_ms;
+    if (w->alarm_ms && w->alarm_ms <= due)
+        return;
+    uint64_t now = uv_now(&w->loop);
+    w->alarm_ms = due ? due : 1;
+    uv_timer_start(&w->alarm, on_alarm, due > now ? due - now : 0, 0);
+}
+
+static void on_idle(uv_idle_t *h) { (void)h; }
+
+static void on_prepare(uv_prepare_t *h)
+{
+    struct worker *w = h->data;
+    worker_turn(w);
+    if (!list_empty(&w->wakes) || !list_empty(&w->late))
+        uv_idle_start(&w->idle, on_idle);
+    else
+        uv_idle_stop(&w->idle);
+    set_alarm(w);
+    w->clock_old = true; // poll may sleep now
+}
+
+static void on_check(uv_check_t *h)
+{
+    struct worker *w = h->data;
+    if (w->clock_old)
+        worker_clock(w);
+    worker_turn(w);
+}
+
+static void init_common(struct worker *w, unsigned k, unsigned n)
+{
+    *w = (struct worker){.k = k, .n = n};
+    pool_init(&w->pool);
+    list_init(&w->wakes);
+    list_init(&w->late);
+    list_init(&w->graves);
+}
+
+int worker_init(struct worker *w, unsigned k, unsigned n)
+{
+    init_common(w, k, n);
+    int rc = uv_loop_init(&w->loop);
+    if (rc < 0)
+        return rc;
+    uv_timer_init(&w->loop, &w->alarm);
+    uv_prepare_init(&w->loop, &w->prepare);
+    uv_check_init(&w->loop, &w->check);
+    uv_idle_init(&w->loop, &w->idle);
+    w->alarm.data = w->prepare.data = w->check.data = w->idle.data = w;
+    uv_prepare_start(&w->prepare, on_prepare);
+    uv_check_start(&w->check, on_check);
+    worker_clock(w);
+    return 0;
+}
+
+void worker_init_bare(struct worker *w)
+{
+    init_common(w, 0, 1);
+    w->bare = true;
+}
+
+void worker_run(struct worker *w) { uv_run(&w->loop, UV_RUN_DEFAULT); }
+
+void worker_stop(struct worker *w) { uv_stop(&w->loop); }
+
+static void on_watch_closed(uv_handle_t *h) { free(h->data); }
+
+static void close_handle(uv_handle_t *h, void *ctx)
+{
+    (void)ctx;
+    if (!uv_is_closing(h))
+        uv_close(h, uv_handle_get_type(h) == UV_POLL ? on_watch_closed : NULL);
+}
+
+static void close_loop(struct worker *w)
+{
+    uv_prepare_stop(&w->prepare);
+    uv_check_stop(&w->check);
+    uv_walk(&w->loop, close_handle, NULL);
+    while (uv_run(&w->loop, UV_RUN_DEFAULT))
+        ;
+    int rc = uv_loop_close(&w->loop);
+    assert(rc == 0);
+    (void)rc;
+}
+
+void worker_fini(struct worker *w)
+{
+    run_graves(w);
+    if (!w->bare)
+        close_loop(w);
+    run_graves(w);
+    free(w->heap);
+    OPENSSL_cleanse(w->random, sizeof(w->random));
+    pool_fini(&w->pool);
+}
+
+// --- descriptors
+
+static void on_poll(uv_poll_t *h, int status, int events)
+{
+    struct watch *watch = h->data;
+    if (watch->w->clock_old)
+        worker_clock(watch->w);
+    if (status < 0) {
+        watch->events = 0; // libuv has stopped it
+        events = UV_READABLE | UV_WRITABLE;
+    }
+    watch->on(watch->ctx, events);
+}
+
+struct watch *watch_new(struct worker *w, int fd, void (*on)(void *ctx, int events), void *ctx)
+{
+    struct watch *watch = calloc(1, sizeof(*watch));
+    if (!watch)
+        return NULL;
+    watch->w = w;
+    watch->fd = fd;
+    watch->on = on;
+    watch->ctx = ctx;
+    if (w->bare || uv_poll_init(&w->loop, &watch->handle, fd) < 0) {
+        free(watch);
+        return NULL;
+    }
+    watch->handle.data = watch;
+    return watch;
+}
+
+void watch_want(struct watch *watch, int events)
+{
+    if (watch->events == events)
+        return;
+    watch->events = events;
+    if (events)
+        uv_poll_start(&watch->handle, events, on_poll);
+    else
+        uv_poll_stop(&watch->handle);
+}
+
+void watch_free(struct watch *watch)
+{
+    if (watch)
+        uv_close((uv_handle_t *)&watch->handle, on_watch_closed);
+}
+
+// --- random bytes
+
+static void fill_random(void *out, size_t len)
+{
+    for (uint8_t *p = out; len > 0;) {
+        ssize_t n = getrandom(p, len, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            fputs("culvert: no random bytes from the system\n", stderr);
+            abort();
+        }
+        p += n;
+        len -= (size_t)n;
+    }
+}
+
+void worker_random(struct worker *w, void *out, size_t len)
+{
+    if (len > sizeof(w->random) / 4) {
+        fill_random(out, len);
+        return;
+    }
+    if (w->random_left < len) {
+        fill_random(w->random, sizeof(w->random));
+        w->random_left = sizeof(w->random);
+    }
+    uint8_t *from = w->random + sizeof(w->random) - w->random_left;
+    memcpy(out, from, len);
+    OPENSSL_cleanse(from, len);
+    w->random_left -= (uint32_t)len;
+}
