@@ -11,7 +11,7 @@
 #include "core/err.h"
 #include "wire/url.h"
 
-#define PAIRING_PINS 8
+#define PAIRING_PINS 4
 #define PAIRING_PROXIES 4
 #define PAIRING_TOKEN 16       // bytes; 22 characters
 #define PAIRING_TEXT_MAX 8192  // a whole line, ended by 0

@@ -15,7 +15,7 @@
 #define SPEC_HOST_MAX 255 // a host name or address; longer ones are refused
 #define SPEC_NAME_MAX 63  // an agent's or a service's name
 #define SPEC_PATH_MAX 107 // what sun_path takes
-#define SPEC_TEXT_MAX 300 // any of the texts below, ended by 0 (a path of 107 bytes may be written threefold)
+#define SPEC_TEXT_MAX 340 // any of the texts below, ended by 0 (a path of 107 colons is written threefold)
 #define SPEC_LOOPBACK "127.0.0.1"
 
 enum spec_kind { SPEC_NET, SPEC_UNIX, SPEC_SERVICE };
