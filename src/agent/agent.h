@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's role, for the command line: everything a person can ask of it as plain values, and two calls that run until
+// the end and give an exit status (enum err_kind). Whatever goes wrong is said in one line in the log, or on stderr
+// when the log is silent. All strings and arrays are borrowed until the call returns.
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "wire/pairing.h"
+#include "wire/rule.h"
+#include "wire/spec.h"
+#include "wire/url.h"
+
+#define AGENT_OPEN_MS 20000 // from the first SYN to WELCOME
+
+enum agent_outer { AGENT_OUTER_DEFAULT, AGENT_OUTER_VERIFY, AGENT_OUTER_REPORT }; // default: the invitation's
+
+struct agent_connect { // the connect flags
+    const struct relay_url *relay;    // NULL: the one joined last
+    const struct proxy_url *proxies;  // --proxy, a chain in order; count 0: auto
+    size_t proxy_count;
+    const char *ca_file;              // NULL: the system's
+    enum agent_outer outer;
+    bool peel_never;
+    const char *host;                 // Host header and name to verify instead of the relay's; NULL: the relay's
+    const char *sni;                  // NULL: as host; "" none
+    const char *const *headers;       // "Name: value"
+    size_t header_count;
+};
+
+struct agent_options {
+    const char *state; // --state DIR
+    struct agent_connect connect;
+    const struct spec_forward *locals, *reverses, *socks; // -L; -R (with and without DEST); -D
+    size_t local_count, reverse_count, socks_count;
+    const struct spec_offer *offers;
+    size_t offer_count;
+    const struct rule *allows; // --allow: what reverse SOCKS may reach
+    size_t allow_count;
+    const struct spec_dest *stdio; // -W; NULL: none
+    const char *socks_login;       // file "user:password", 0600; NULL: none asked for
+    bool once;
+    int ready_fd;                  // -1: none
+    uint32_t udp_idle_ms;          // 0: 60 s
+    uint32_t drain_ms;             // after TERM or INT; 0: 30 s
+};
+
+int agent_run(const struct agent_options *o);
+// Presents the pairing's token and returns 0 once the relay has welcomed us and the state says so. `connect` may override
+// proxies, CA and so on; its relay is ignored.
+int agent_join(const char *state, const struct pairing *pairing, const struct agent_connect *connect);

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// A conduit joins a caller's link to what the caller asked for: first the far link is opened (a stream of a session, or a
+// dialled target), then the caller gets its answer, then a pump carries bytes, ends and resets as such until both
+// directions are over. Until the answer nothing is read from the caller. The conduit owns both links and frees itself;
+// it is listed in its forward.
+#pragma once
+#include "core/addr.h"
+#include "core/err.h"
+#include "dial/race.h"
+#include "dial/resolve.h"
+#include "forward/forward.h"
+#include "link/pump.h"
+
+struct conduit;
+
+struct conduit_ops {
+    // The far end is up (err NULL; bound: the address there, may be NULL) or it is not (err says why). The caller's link
+    // is closed by the conduit after a refusal: what was sent to it then goes out first if `answer` said shut. NULL:
+    // nothing to say; the caller is reset.
+    void (*answer)(struct conduit *c, const struct err *err, const struct addr *bound);
+    // It is over, just before it is freed; err NULL: both directions ended in order. May be NULL.
+    void (*on_end)(struct conduit *c, const struct err *err);
+};
+
+struct conduit_ask {
+    const char *kind;          // "local", "reverse", "socks", "target", "stdio": static
+    struct link *caller;       // owned by the conduit from now on, also on failure
+    struct addr origin;        // who calls; len 0: unknown
+    char dest[320];            // what was asked for, for messages and tables
+    struct buf *early;         // bytes already read from the caller; owned; may be NULL
+    const struct conduit_ops *ops;
+    void *owner;
+};
+
+struct conduit {
+    struct list node;
+    struct forward *fw;
+    struct conduit_ask ask;
+    struct link *far;
+    struct addr far_addr;
+    struct wake wake;
+    struct timer deadline;
+    struct pump pump;
+    struct resolve resolve;
+    struct race race;
+    forward_allows_fn *allows;
+    void *allows_ctx;
+    char name[256];     // as asked for, to say what was resolved
+    bool pumping, lingering;
+    uint64_t opened_us;
+    struct grave grave;
+};
+
+// The far end is a stream opened on `s`; `open` is filled but for window and uid.
+void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct session *s, struct frame_open *open);
+// The far end is host:port (a name is resolved, each address is asked about by `allows`, the rest raced), or a Unix path
+// (host "unix:/path", not asked about: the caller of this has done that).
+void conduit_to_target(struct forward *fw, const struct conduit_ask *ask, const char *host, uint16_t port,
+                       forward_allows_fn *allows, void *ctx);
+// Ends it now, resetting both sides, without on_end.
+void conduit_kill(struct conduit *c);

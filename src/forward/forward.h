@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// What both roles forward with: the place where all open conduits (TCP) and flows (UDP) of a worker are counted,
+// bounded and listed. Owned by the relay or the agent; everything in src/forward takes a pointer to it.
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/list.h"
+#include "core/worker.h"
+#include "dial/resolve.h"
+#include "forward/udp.h"
+#include "session/session.h"
+
+#define FORWARD_CONDUITS_MAX 65536
+#define FORWARD_FLOWS_MAX 16384
+#define FORWARD_OPEN_MS 30000 // a caller waits this long for the far end's answer
+#define FORWARD_UDP_IDLE_MS 60000
+
+// Policy on one resolved address; `name` as it was asked for, a name or a literal.
+typedef bool forward_allows_fn(void *ctx, const char *name, const struct addr *to, bool udp);
+
+struct forward_stats {
+    uint64_t conduits, conduits_failed, conduits_reset, conduits_limited; // all ever
+    uint64_t bytes_in, bytes_out; // of finished conduits: from the caller, to the caller
+    uint64_t flows, flows_failed, flows_limited, flows_idle;
+    uint64_t dgrams_in, dgrams_out, dgrams_dropped; // dropped here, not in the session
+};
+
+struct forward {
+    struct worker *w;
+    struct resolver *resolver; // the role's
+    struct udp_io udp;
+    uint32_t udp_idle_ms;
+    struct list conduits, flows, entries;
+    uint32_t conduit_count, flow_count;
+    struct timer sweep; // looks for idle flows, a few times an idle time
+    struct forward_stats stats;
+};
+
+void forward_init(struct forward *fw, struct worker *w, struct resolver *resolver, uint32_t udp_idle_ms);
+void forward_fini(struct forward *fw); // closes entries, conduits and flows, without callbacks
+
+// Snapshots for the tables, new references: arrays of objects.
+json_t *forward_streams_json(const struct forward *fw); // one a conduit
+json_t *forward_flows_json(const struct forward *fw);
+json_t *forward_entries_json(const struct forward *fw);
+json_t *forward_stats_json(const struct forward *fw);
