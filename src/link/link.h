@@ -42,7 +42,8 @@ struct link_ops {
     // Takes a whole buffer (it owns it now) and never refuses; a failure shows at the next recv or room (which is then > 0). Callers ask room first,
     // and may exceed it by one buffer.
     void (*send)(struct link *l, struct buf *b);
-    // Bytes it would like to take now; 0 is back-pressure and owes a wake.
+    // Bytes it would like to take now; 0 is back-pressure and owes a wake. After shut(SHUT_END) it is 0 while link_close
+    // would still lose something of what was sent, and then > 0, with the same wake: so an owner knows when to close.
     size_t (*room)(struct link *l);
     // SHUT_END may be called once, after it no send. recv goes on until the peer's end. SHUT_ABORT is legal at any time.
     void (*shut)(struct link *l, enum link_shut how);

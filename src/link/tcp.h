@@ -8,6 +8,10 @@
 
 enum { TCP_CARRIER = 1 }; // flags: keep facts, TCP_NOTSENT_LOWAT 128 KiB, several buffers a read
 
+// Reads without TCP_CARRIER: one read makes one DATA frame, with room in front for its header and a WebSocket header.
+#define TCP_READ_HEAD 32
+#define TCP_READ_MAX 16328
+
 #define TCP_QUEUE_MAX (256 * 1024) // bytes waiting in a tcp link before room is 0
 
 // Starts a connection to `to`; open finishes it. Failing at once shows at open. Never NULL.

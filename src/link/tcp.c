@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads happen only when poll has said that something is there: a short read means drained, so the read that would answer EAGAIN is
+// left out. Interest in reading is dropped lazily, when poll speaks a second time and nobody has read; each change costs
+// two system calls.
+#include "link/tcp.h"
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define READ_BUFS 4
+#define WRITE_BUFS 64
+#define NOTSENT_LOWAT 131072
+
+struct tcp {
+    struct link link;
+    int fd; // -1: none (any more)
+    int flags;
+    struct addr to; // of a dial
+    struct watch *watch;
+    struct bufq in;  // read, not handed over yet: READ_BUFS - 1 at most
+    struct bufq out; // TCP_QUEUE_MAX and one buffer at most
+    struct wake flush;
+    bool connected;
+    bool readable;  // poll said so and no read has been short since
+    bool was_full;  // the last read was
+    bool blocked;   // the kernel takes no more until poll says writable
+    bool end_read;  // the peer's FIN
+    bool read_over; // recv has nothing more to expect: an end, or an error
+    bool end_wanted, end_sent;
+    bool room_owed;
+};
+
+static struct tcp *of(struct link *l) { return container_of(l, struct tcp, link); }
+
+static void want(struct tcp *t, int add, int drop)
+{
+    if (t->watch)
+        watch_want(t->watch, (t->watch->events | add) & ~drop);
+}
+
+static const char *peer_text(struct tcp *t, char out[ADDR_TEXT_MAX])
+{
+    struct addr a = t->to;
+    if (!a.len && t->link.facts)
+        a = t->link.facts->peer;
+    if (!a.len)
+        return "the connection";
+    return addr_text(&a, out);
+}
+
+static enum link_status fail_errno(struct tcp *t, int errnum, const char *doing)
+{
+    char peer[ADDR_TEXT_MAX];
+    if (!err_is(&t->link.err))
+        err_errno(&t->link.err, errnum, "%s %s", doing, peer_text(t, peer));
+    return LINK_FAILED;
+}
+
+// Nothing sent from here on can arrive. What the peer had sent before may still be read.
+static void fail_send(struct tcp *t, int errnum, const char *doing)
+{
+    fail_errno(t, errnum, doing);
+    bufq_clear(&t->out);
+    t->blocked = false;
+    want(t, UV_READABLE, UV_WRITABLE);
+    if (t->read_over || !t->connected)
+        want(t, 0, UV_READABLE);
+    link_wake(&t->link);
+}
+
+static void note_addresses(struct tcp *t)
+{
+    struct sockaddr_storage ss;
+    struct link_facts *f = t->link.facts;
+    if (!f)
+        return;
+    socklen_t len = sizeof(ss);
+    if (getsockname(t->fd, (struct sockaddr *)&ss, &len) == 0)
+        addr_from(&f->local, (struct sockaddr *)&ss, len);
+    len = sizeof(ss);
+    if (getpeername(t->fd, (struct sockaddr *)&ss, &len) == 0)
+        addr_from(&f->peer, (struct sockaddr *)&ss, len);
+}
+
+static void finish_connect(struct tcp *t)
+{
+    int errnum = 0;
+    socklen_t len = sizeof(errnum);
+    if (getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) < 0)
+        errnum = errno;
+    if (errnum) {
+        fail_send(t, errnum, "connect to");
+        return;
+    }
+    t->connected = true;
+    note_addresses(t);
+    want(t, UV_READABLE, UV_WRITABLE);
+    wake_post_late(t->link.w, &t->flush);
+    link_wake(&t->link);
+}
+
+static void on_poll(void *ctx, int events)
+{
+    struct tcp *t = ctx;
+    if (!t->connected) {
+        if (!err_is(&t->link.err))
+            finish_connect(t);
+        return;
+    }
+    if (events & UV_READABLE) {
+        if (t->readable || t->read_over)
+            want(t, 0, UV_READABLE);
+        t->readable = true;
+        link_wake(&t->link);
+    }
+    if (events & UV_WRITABLE) {
+        t->blocked = false;
+        want(t, 0, UV_WRITABLE);
+        wake_post_late(t->link.w, &t->flush);
+    }
+}
+
+static void pay_room(struct tcp *t)
+{
+    bool enough = t->out.bytes <= TCP_QUEUE_MAX / 2;
+    if (t->flags & TCP_CARRIER)
+        enough = !t->blocked;
+    if (t->end_wanted)
+        enough = t->end_sent;
+    if (!t->room_owed || !enough)
+        return;
+    t->room_owed = false;
+    link_wake(&t->link);
+}
+
+// One writev. False when the kernel took less than it was offered, or failed.
+static bool write_some(struct tcp *t)
+{
+    struct iovec iov[WRITE_BUFS];
+    struct msghdr msg = {.msg_iov = iov};
+    size_t offered = 0;
+    for (struct buf *b = t->out.head; b && msg.msg_iovlen < WRITE_BUFS; b = b->next) {
+        iov[msg.msg_iovlen++] = (struct iovec){.iov_base = buf_data(b), .iov_len = b->len};
+        offered += b->len;
+    }
+    ssize_t n;
+    do
+        n = sendmsg(t->fd, &msg, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+        fail_send(t, errno, "write to");
+        return false;
+    }
+    if (n > 0)
+        bufq_drop(&t->out, (size_t)n);
+    if (n >= 0 && (size_t)n == offered)
+        return true;
+    t->blocked = true;
+    want(t, UV_WRITABLE, 0);
+    return false;
+}
+
+static void on_flush(struct wake *wake)
+{
+    struct tcp *t = container_of(wake, struct tcp, flush);
+    if (t->fd < 0 || !t->connected || err_is(&t->link.err))
+        return;
+    while (!t->blocked && !bufq_empty(&t->out) && write_some(t))
+        ;
+    if (t->end_wanted && !t->end_sent && bufq_empty(&t->out) && !err_is(&t->link.err)) {
+        if (shutdown(t->fd, SHUT_WR) < 0 && errno != ENOTCONN)
+            fail_send(t, errno, "end");
+        else
+            t->end_sent = true;
+    }
+    pay_room(t);
+}
+
+static enum link_status tcp_open(struct link *l)
+{
+    struct tcp *t = of(l);
+    if (err_is(&l->err))
+        return LINK_FAILED;
+    return t->connected ? LINK_OK : LINK_AGAIN;
+}
+
+// Local sockets: one read makes one DATA frame, with its header and a WebSocket header in front. Carriers: as much as fits.
+static size_t prepare(struct tcp *t, struct buf **bufs, struct iovec *iov)
+{
+    size_t count = t->flags & TCP_CARRIER && t->was_full ? READ_BUFS : 1;
+    for (size_t i = 0; i < count; i++) {
+        bufs[i] = buf_get(&t->link.w->pool);
+        size_t room = buf_tailroom(bufs[i]);
+        if (!(t->flags & TCP_CARRIER)) {
+            bufs[i]->start = TCP_READ_HEAD;
+            room = TCP_READ_MAX;
+        }
+        iov[i] = (struct iovec){.iov_base = buf_end(bufs[i]), .iov_len = room};
+    }
+    return count;
+}
+
+static ssize_t read_bufs(struct tcp *t)
+{
+    struct buf *bufs[READ_BUFS];
+    struct iovec iov[READ_BUFS];
+    size_t count = prepare(t, bufs, iov), all = 0;
+    for (size_t i = 0; i < count; i++)
+        all += iov[i].iov_len;
+    ssize_t n;
+    do
+        n = count == 1 ? read(t->fd, iov[0].iov_base, iov[0].iov_len) : readv(t->fd, iov, (int)count);
+    while (n < 0 && errno == EINTR);
+    int errnum = errno;
+    size_t left = n > 0 ? (size_t)n : 0;
+    t->was_full = left == all;
+    t->readable = t->was_full;
+    for (size_t i = 0; i < count; i++) {
+        bufs[i]->len = (uint32_t)(left < iov[i].iov_len ? left : iov[i].iov_len);
+        left -= bufs[i]->len;
+        if (bufs[i]->len)
+            bufq_push(&t->in, bufs[i]);
+        else
+            buf_put(bufs[i]);
+    }
+    errno = errnum;
+    return n;
+}
+
+static enum link_status end_of_read(struct tcp *t)
+{
+    t->read_over = true;
+    want(t, 0, UV_READABLE);
+    if (err_is(&t->link.err))
+        return LINK_FAILED; // what we sent is lost, whatever the peer's last word
+    return t->end_read ? LINK_END : LINK_FAILED;
+}
+
+static enum link_status tcp_recv(struct link *l, struct buf **out)
+{
+    struct tcp *t = of(l);
+    if ((*out = bufq_pop(&t->in)))
+        return LINK_OK;
+    if (t->read_over || t->fd < 0)
+        return end_of_read(t);
+    if (!t->connected)
+        return err_is(&l->err) ? LINK_FAILED : LINK_AGAIN;
+    if (t->readable) {
+        ssize_t n = read_bufs(t);
+        if (n > 0) {
+            *out = bufq_pop(&t->in);
+            return LINK_OK;
+        }
+        if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+            fail_errno(t, errno, "read from");
+            bufq_clear(&t->out);
+            return end_of_read(t);
+        }
+        if (n == 0) {
+            t->end_read = true;
+            return end_of_read(t);
+        }
+    }
+    want(t, UV_READABLE, 0);
+    return LINK_AGAIN;
+}
+
+static void tcp_send(struct link *l, struct buf *b)
+{
+    struct tcp *t = of(l);
+    if (err_is(&l->err) || t->end_wanted || b->len == 0) {
+        buf_put(b);
+        return;
+    }
+    bufq_push(&t->out, b);
+    if (t->connected && !t->blocked)
+        wake_post_late(l->w, &t->flush);
+}
+
+static size_t tcp_room(struct link *l)
+{
+    struct tcp *t = of(l);
+    if (err_is(&l->err) || t->end_sent)
+        return TCP_QUEUE_MAX;
+    size_t room = t->out.bytes < TCP_QUEUE_MAX ? TCP_QUEUE_MAX - t->out.bytes : 0;
+    // A carrier's scheduler can still choose what goes next only as long as it keeps it.
+    if (t->end_wanted || (t->blocked && t->flags & TCP_CARRIER))
+        room = 0;
+    t->room_owed = room == 0;
+    return room;
+}
+
+static void close_fd(struct tcp *t, bool reset)
+{
+    static const struct linger now = {.l_onoff = 1, .l_linger = 0};
+    wake_cancel(&t->flush);
+    watch_free(t->watch);
+    t->watch = NULL;
+    if (t->fd < 0)
+        return;
+    if (reset)
+        setsockopt(t->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    close(t->fd);
+    t->fd = -1;
+}
+
+static void tcp_shut(struct link *l, enum link_shut how)
+{
+    struct tcp *t = of(l);
+    if (how == SHUT_END) {
+        t->end_wanted = true;
+        wake_post_late(l->w, &t->flush);
+        return;
+    }
+    link_fail(l, ERR_FAILED, WHY_ABORTED, "aborted");
+    bufq_clear(&t->in);
+    bufq_clear(&t->out);
+    close_fd(t, true);
+}
+
+static void tcp_fini(struct link *l)
+{
+    struct tcp *t = of(l);
+    close_fd(t, !t->end_sent); // an unfinished stream must not look finished to the peer
+    bufq_clear(&t->in);
+    bufq_clear(&t->out);
+    free(l->facts);
+    free(t);
+}
+
+static const struct link_ops tcp_ops = {
+    .name = "tcp",
+    .open = tcp_open,
+    .recv = tcp_recv,
+    .send = tcp_send,
+    .room = tcp_room,
+    .shut = tcp_shut,
+    .fini = tcp_fini,
+};
+
+static struct tcp *tcp_new(struct worker *w, int fd, int flags)
+{
+    struct tcp *t = calloc(1, sizeof(*t));
+    if (!t)
+        abort();
+    link_init(&t->link, &tcp_ops, w, NULL);
+    t->fd = fd;
+    t->flags = flags;
+    wake_init(&t->flush, on_flush);
+    if (flags & TCP_CARRIER)
+        t->link.facts = calloc(1, sizeof(*t->link.facts));
+    return t;
+}
+
+// Fails on Unix sockets, which is fine.
+static void set_options(struct tcp *t)
+{
+    int one = 1, lowat = NOTSENT_LOWAT;
+    setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    setsockopt(t->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    if (t->flags & TCP_CARRIER)
+        setsockopt(t->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+}
+
+static bool start_watch(struct tcp *t)
+{
+    t->watch = watch_new(t->link.w, t->fd, on_poll, t);
+    if (t->watch)
+        return true;
+    fail_errno(t, EBADF, "watch");
+    return false;
+}
+
+struct link *tcp_dial(struct worker *w, const struct addr *to, int flags)
+{
+    struct tcp *t = tcp_new(w, -1, flags);
+    t->to = *to;
+    t->fd = socket(to->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (t->fd < 0) {
+        fail_errno(t, errno, "socket for");
+        return &t->link;
+    }
+    set_options(t);
+    if (!start_watch(t))
+        return &t->link;
+    if (connect(t->fd, &to->sa, to->len) == 0) {
+        t->connected = true;
+        note_addresses(t);
+    } else if (errno == EINPROGRESS) {
+        want(t, UV_WRITABLE, 0);
+    } else {
+        fail_errno(t, errno, "connect to");
+    }
+    return &t->link;
+}
+
+struct link *tcp_take(struct worker *w, int fd, int flags)
+{
+    struct tcp *t = tcp_new(w, fd, flags);
+    t->connected = true;
+    set_options(t);
+    note_addresses(t);
+    if (start_watch(t))
+        want(t, UV_READABLE, 0);
+    return &t->link;
+}
+
+int tcp_fd(const struct link *l) { return container_of(l, struct tcp, link)->fd; }
