@@ -47,9 +47,20 @@ static int take_path(const struct scan *s, const char *at, char *path)
     return 0;
 }
 
+// What may be told of a URL: nothing between the scheme and the last '@'.
+static const char *without_login(const char *text, char *out, size_t size)
+{
+    const char *sign = strrchr(text, '@'), *scheme = strstr(text, "://");
+    if (!sign)
+        return text;
+    snprintf(out, size, "%.*s***%s", scheme && scheme < sign ? (int)(scheme + 3 - text) : 0, text, sign);
+    return out;
+}
+
 int relay_url_parse(struct relay_url *u, const char *text, struct err *e)
 {
-    struct scan s = {"relay", text, e};
+    char shown[256];
+    struct scan s = {"relay", without_login(text, shown, sizeof shown), e};
     const char *at = text;
     *u = (struct relay_url){.tls = true};
     if (scan_has_prefix(text, strlen(text), "wss://"))
@@ -152,16 +163,6 @@ static int take_proxy(const struct scan *s, struct proxy_url *p, const char *at)
     if (login.at && take_login(s, p, login) < 0)
         return -1;
     return take_authority(s, authority, p->host, &p->port, kinds[p->kind].port);
-}
-
-// What may be told of a proxy's text: nothing between the scheme and the last '@'.
-static const char *without_login(const char *text, char *out, size_t size)
-{
-    const char *sign = strrchr(text, '@'), *scheme = strstr(text, "://");
-    if (!sign)
-        return text;
-    snprintf(out, size, "%.*s***%s", scheme && scheme < sign ? (int)(scheme + 3 - text) : 0, text, sign);
-    return out;
 }
 
 int proxy_url_parse(struct proxy_url *p, const char *text, struct err *e)
