@@ -10,6 +10,7 @@
 struct budget {
     struct budget *parent; // NULL: the whole process
     size_t used, max;
+    size_t sent;           // of used: what was sent and is not acknowledged; at most half, so that two full ends can still receive
     struct list waiters;   // struct budget_waiter, of this budget only
     struct list siblings;  // node in the parent's children
     struct list children;
@@ -25,6 +26,10 @@ void budget_fini(struct budget *b); // nothing may be held any more
 // Whether n more bytes fit here and in all parents.
 bool budget_has(const struct budget *b, size_t n);
 void budget_take(struct budget *b, size_t n); // may exceed; who must not, asks budget_has first
-void budget_give(struct budget *b, size_t n); // serves waiters once there is room for BUDGET_SLACK bytes
+void budget_give(struct budget *b, size_t n); // serves waiters once there is some room
+// The same for bytes that are kept until they are acknowledged.
+bool budget_has_to_send(const struct budget *b, size_t n);
+void budget_take_sent(struct budget *b, size_t n);
+void budget_give_sent(struct budget *b, size_t n);
 void budget_wait(struct budget *b, struct budget_waiter *w); // once
-#define BUDGET_SLACK 65536
+#define BUDGET_SLACK_MAX 65536 // room at which waiters are served: an eighth of the budget, at most this

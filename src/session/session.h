@@ -14,11 +14,14 @@
 
 #define WINDOW_START (256 * 1024)
 #define WINDOW_MAX (64 * 1024 * 1024)
-#define SWITCH_SHARE (1024 * 1024)  // bytes of one stream and direction that a switch may hold
+#define SWITCH_SHARE (4 * 1024 * 1024)  // bytes of one stream and direction that a switch may hold
 #define STREAMS_MAX 4096            // streams a peer may hold open in one session
 #define QUANTUM 16384               // deficit round robin
 #define DGRAM_QUEUE_MAX (512 * 1024) // bytes of datagrams waiting in one session
 #define DGRAM_TTL_MS 1000           // default time to live
+#define ACKS_HELD_MAX 16384        // last ACKs of freed streams kept; beyond it the oldest is forgotten
+#define PING_IDLE_MS 15000          // an agent's silence before it pings
+#define PING_DEAD_MS 15000          // an unanswered PING ends the carrier
 #define ACK_DELAY_US 20000          // an ACK that nothing else asks for waits this long
 
 struct session;
@@ -54,20 +57,21 @@ struct session {
     struct hash streams;       // by id
     uint32_t stream_count, peer_stream_count;
     uint32_t next_id;          // of our next OPEN
-    struct seen peer_seen, own_seen; // ids that were used: the peer's, and our own that were freed
+    struct seen peer_seen;     // the peer's ids that were used; of our own, all below next_id were
     struct list control;       // streams with control frames to send
     struct list fresh, busy;   // streams with data to send: were empty; deficit round robin
     struct list lazy;          // streams whose ACK may wait until ack_due_us
     uint64_t ack_due_us;       // 0: none
-    struct list last_acks;     // rule 6 (docs/protocol.md)
-    struct bufq dgrams;        // encoded, waiting
-    size_t dgram_bytes;
+    // Last ACKs of freed streams (rule 6, docs/protocol.md): to be sent, sent, sent before the PING that is unanswered.
+    struct list acks_due, acks_sent, acks_pinged;
+    uint32_t acks_held;
+    struct bufq dgrams;        // queue of dgram.c
     uint64_t pong_opaque;
-    bool pong_due;
+    bool pong_due, ping_due;
     uint64_t ping_sent_us, ping_opaque; // unanswered when ping_sent_us is not 0
-    uint64_t heard_us, sent_us;         // last bytes
+    uint64_t heard_us, pinged_us;       // last bytes in, last PING sent
     uint32_t srtt_us, rttvar_us;        // 0: unknown
-    uint32_t ping_interval_ms;          // the agent's, 15 s … 40 s
+    uint32_t ping_interval_ms;          // silence after which the agent pings
     uint32_t peer_interval_ms;          // what the peer's last PING announced
     bool goaway_due, goaway_sent, goaway_seen;
     uint16_t goaway_code;

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// Datagrams: queued encoded and bounded, dropped when stale, never behind a stall, put together again from parts. Entries of
+// the queue are a struct entry and its bytes, packed into full buffers, so that a datagram costs two copies and no allocation.
+#include "session/stream.h"
+
+struct entry { // in front of each part in the queue
+    uint64_t queued_us;
+    uint32_t stream, seq;
+    uint16_t age_ms, ttl_ms, len;
+    uint8_t part, parts;
+};
+
+static uint16_t add_age(uint16_t age, uint64_t ms)
+{
+    uint64_t sum = age + ms;
+    return sum > 0xffff ? 0xffff : (uint16_t)sum;
+}
+
+static void push_part(struct session *s, const struct entry *e, const uint8_t *data)
+{
+    struct buf *b = s->dgrams.tail;
+    if (!b || buf_tailroom(b) < sizeof *e + e->len) {
+        b = buf_get(&s->w->pool);
+        bufq_push(&s->dgrams, b);
+    }
+    buf_append(b, e, sizeof *e);
+    buf_append(b, data, e->len);
+    s->dgrams.bytes += sizeof *e + e->len;
+}
+
+static bool has_room(struct session *s, size_t len)
+{
+    if (s->dgrams.charge > DGRAM_QUEUE_MAX || len > DGRAM_QUEUE_MAX - s->dgrams.charge) {
+        s->stats.dgrams_dropped_full++;
+        return false;
+    }
+    return true;
+}
+
+#define PART_MAX 16000 // a part and its entry fit a full buffer
+
+bool dgram_queue(struct stream *st, const void *data, size_t len, uint16_t age_ms, uint16_t ttl_ms)
+{
+    struct session *s = st->s;
+    if (len > DGRAM_MAX || !has_room(s, len))
+        return false;
+    uint8_t parts = (uint8_t)(len ? (len + PART_MAX - 1) / PART_MAX : 1);
+    const uint8_t *at = data;
+    struct entry e = {.queued_us = s->w->now_us, .stream = st->node.key, .seq = st->dgram_seq++, .age_ms = age_ms,
+                      .ttl_ms = ttl_ms, .parts = parts};
+    for (e.part = 0; e.part < parts; e.part++) {
+        e.len = (uint16_t)(len < PART_MAX ? len : PART_MAX);
+        push_part(s, &e, at);
+        at += e.len;
+        len -= e.len;
+    }
+    s->stats.dgrams_out++;
+    st->dgrams_out++;
+    session_output(s);
+    return true;
+}
+
+bool dgram_pass(struct stream *to, const struct frame_dgram *f)
+{
+    struct session *s = to->s;
+    if (f->len > PART_MAX || !has_room(s, f->len))
+        return false;
+    struct entry e = {.queued_us = s->w->now_us, .stream = to->node.key, .seq = f->seq, .age_ms = f->age_ms,
+                      .ttl_ms = f->ttl_ms, .len = (uint16_t)f->len, .part = f->part, .parts = f->parts};
+    push_part(s, &e, f->data);
+    s->stats.dgrams_out += f->part + 1 == f->parts;
+    session_output(s);
+    return true;
+}
+
+bool stream_send_dgram(struct stream *st, const void *data, size_t len)
+{
+    if (!st->datagram || st->freed || st->rst || !st->s)
+        return false;
+    return dgram_queue(st, data, len, 0, DGRAM_TTL_MS);
+}
+
+static void drop_front(struct session *s, size_t n)
+{
+    s->dgrams.bytes -= n;
+    struct buf *b = s->dgrams.head;
+    buf_skip(b, (uint32_t)n);
+    if (b->len == 0)
+        buf_put(bufq_pop(&s->dgrams));
+}
+
+size_t dgram_fill(struct session *s, struct buf *out, size_t room)
+{
+    size_t wrote = 0;
+    while (s->dgrams.head) {
+        struct entry e;
+        const uint8_t *at = buf_data(s->dgrams.head);
+        memcpy(&e, at, sizeof e);
+        size_t need = FRAME_HEAD + FRAME_DGRAM_FIXED + e.len;
+        uint16_t age = add_age(e.age_ms, (s->w->now_us - e.queued_us) / 1000);
+        if (age > e.ttl_ms) {
+            s->stats.dgrams_dropped_stale++;
+            drop_front(s, sizeof e + e.len);
+            continue;
+        }
+        if (need > room - wrote)
+            break;
+        struct frame_dgram f = {.seq = e.seq, .age_ms = age, .ttl_ms = e.ttl_ms, .part = e.part, .parts = e.parts, .len = e.len};
+        uint8_t *to = out->base + wrote;
+        size_t head = frame_put_dgram_head(to, e.stream, &f);
+        memcpy(to + head, at + sizeof e, e.len);
+        wrote += need;
+        s->stats.frames_out++;
+        drop_front(s, sizeof e + e.len);
+    }
+    return wrote;
+}
+
+void dgram_clear_parts(struct stream *st)
+{
+    bufq_clear(&st->parts);
+    st->part_next = 0;
+}
+
+static void deliver(struct stream *st, const uint8_t *data, size_t len)
+{
+    struct session *s = st->s;
+    s->stats.dgrams_in++;
+    s->stats.bytes_in += len;
+    st->dgrams_in++;
+    if (s->ops->on_dgram)
+        s->ops->on_dgram(s, st, data, len);
+}
+
+// Collects parts in order; whatever is missing drops the whole datagram.
+static void collect(struct stream *st, const struct frame_dgram *f)
+{
+    struct session *s = st->s;
+    if (f->part != st->part_next || (f->part && f->seq != st->part_seq) || f->len > DGRAM_MAX - st->parts.bytes ||
+        f->len > BUF_ROOM) {
+        s->stats.dgrams_dropped_part++;
+        dgram_clear_parts(st);
+        if (f->part)
+            return;
+    }
+    st->part_seq = f->seq;
+    st->part_next = (uint8_t)(f->part + 1);
+    bufq_push(&st->parts, buf_copy(&s->w->pool, f->data, f->len));
+    if (st->part_next < f->parts)
+        return;
+    uint8_t whole[DGRAM_MAX];
+    size_t n = 0;
+    struct buf *b;
+    while ((b = bufq_pop(&st->parts))) {
+        memcpy(whole + n, buf_data(b), b->len);
+        n += b->len;
+        buf_put(b);
+    }
+    st->part_next = 0;
+    deliver(st, whole, n);
+}
+
+int dgram_receive(struct stream *st, const struct frame_dgram *f)
+{
+    struct session *s = st->s;
+    if (!st->datagram)
+        return session_broken(s, "stream %u: DGRAM on a stream", st->node.key);
+    if (f->age_ms > f->ttl_ms) {
+        s->stats.dgrams_dropped_stale++;
+    } else if (st->twin) {
+        dgram_pass(st->twin, f);
+    } else if (!st->attached || st->rst) {
+        return 0;
+    } else if (f->parts == 1 && f->len <= DGRAM_MAX) {
+        deliver(st, f->data, f->len);
+    } else {
+        collect(st, f);
+    }
+    return 0;
+}

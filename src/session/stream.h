@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of a stream, for the files of this folder only. A stream is one half at one session: either an *end*, whose link a
+// pump uses, or *switched*: joined with its twin in another session, passing frames. In both, snd is what goes out to this session's
+// peer and rcv what came from it; a switched stream queues what came from its peer in the twin's snd. Memory lives until
+// the protocol is done with it (freed) and the link was closed (detached).
+#pragma once
+#include "session/session.h"
+
+enum { // control frames that wait to be sent
+    DUE_OPEN = 1,
+    DUE_OPENED = 2,
+    DUE_REWIND = 4,
+    DUE_ACK = 8,
+    DUE_FIN = 16,
+    DUE_RESET = 32,
+};
+
+#define UNSENT_MAX (256 * 1024) // bytes accepted from the application and not sent yet
+#define NO_FINAL UINT64_MAX
+
+struct stream {
+    struct link link;
+    struct hash_node node;
+    struct grave grave;
+    struct session *s;   // NULL: the session is gone
+    struct stream *twin; // switched
+    void *user;
+    uint8_t kind, due;
+    bool opener;         // we opened it (or, switched: we passed the OPEN on)
+    bool datagram;
+    bool attached;       // the link has an owner
+    bool answered;       // OPENED was seen (opener) or sent (accepter)
+    bool opened_acked;   // accepter: the opener has our OPENED
+    bool refused;        // OPENED carries a code
+    bool freed;          // the protocol is done with it
+    bool fin;            // send side: FIN was asked for; final is snd_end (switched: fin_final)
+    bool rst;            // we send RESET until it is acked
+    bool rst_in;         // the peer's RESET took effect
+    bool dropped;        // DATA was dropped for the budget: REWIND owed, no limit raised
+    bool want_room;      // a wake is owed to the link's owner
+    bool scheduled;      // in fresh or busy
+    bool buried;
+    uint16_t rst_code, rst_in_code;
+    int32_t deficit;
+    struct list control, data, lazy;
+    struct budget_waiter room_waiter; // DATA was dropped
+    struct budget_waiter send_waiter; // the owner found no room
+    struct buf *note;    // encoded OPEN or OPENED, until acknowledged
+    struct addr *bound;  // from OPENED; NULL: none
+    uint8_t uid[16];
+
+    struct bufq snd;     // end: [snd_una, snd_end); switched: [snd_nxt, snd_end)
+    struct buf *cur;     // end: the buffer that holds snd_nxt; NULL: snd_nxt is where snd begins
+    uint64_t cur_key;    // offset of cur's storage: base + (offset - cur_key) is where a byte is
+    uint64_t snd_una, snd_nxt, snd_max, snd_end, snd_limit;
+    uint64_t fin_final;  // switched: final that passed, NO_FINAL before
+    uint64_t rst_final;
+
+    struct bufq rcv;     // end only
+    uint64_t rcv_nxt;    // next expected: what is before it is held here (end) or was passed on (switched: twin's snd_end)
+    uint64_t rcv_read;   // handed to the owner
+    uint64_t rcv_final, rst_in_final; // NO_FINAL: not known
+    uint64_t limit_told, limit_max;   // last and highest limit the peer was told
+    uint64_t ack_told;
+    uint32_t window;
+    uint64_t tune_us, tune_read;      // when and where the present window's measure began
+
+    uint32_t dgram_seq;
+    uint64_t dgrams_in, dgrams_out;
+    struct bufq parts;   // a datagram being put together
+    uint8_t part_next;
+    uint32_t part_seq;
+
+    uint64_t opened_us;
+};
+
+// session.c
+void session_output(struct session *s);                       // something waits to be sent
+int session_broken(struct session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3))); // -1, sets s->err
+struct stream *session_find(struct session *s, uint32_t id);
+struct stream *stream_new(struct session *s, uint32_t id, bool opener, const struct frame_open *open);
+void session_last_ack(struct session *s, uint32_t id, uint64_t acked);
+void stream_release(struct stream *st); // frees the memory once freed and detached
+void stream_free_protocol(struct stream *st); // out of the session's tables; `freed` from now on
+
+// stream.c: frames for an end
+void stream_due(struct stream *st, unsigned due);
+void stream_schedule(struct stream *st);
+void stream_init_link(struct stream *st);
+int stream_on_opened(struct stream *st, const struct frame_opened *f);
+int stream_on_data(struct stream *st, uint64_t offset, struct buf *b); // owns b
+int stream_on_ack(struct stream *st, uint64_t acked, uint64_t limit, bool rewind);
+int stream_on_fin(struct stream *st, uint64_t final);
+int stream_on_reset(struct stream *st, uint16_t code, uint64_t final);
+void stream_on_open_again(struct stream *st);
+void stream_carrier_lost(struct stream *st);
+void stream_carrier_new(struct stream *st);
+void stream_abort(struct stream *st, enum err_why why, bool at_once);
+void stream_session_gone(struct stream *st, const struct err *why);
+void stream_wake_room(struct stream *st);
+// The acknowledgement and limit that an ACK or REWIND for this stream carries now.
+void stream_ack_values(struct stream *st, bool rewind, uint64_t *acked, uint64_t *limit);
+uint64_t stream_sendable(const struct stream *st); // bytes of DATA that may go now
+
+// switch.c: the same for a switched stream
+int switch_on_opened(struct stream *st, const struct frame_opened *f);
+int switch_on_data(struct stream *st, uint64_t offset, struct buf *b);
+int switch_on_ack(struct stream *st, uint64_t acked, uint64_t limit, bool rewind);
+int switch_on_fin(struct stream *st, uint64_t final);
+int switch_on_reset(struct stream *st, uint16_t code, uint64_t final);
+void switch_on_open_again(struct stream *st);
+void switch_carrier_lost(struct stream *st);
+void switch_carrier_new(struct stream *st);
+void switch_session_gone(struct stream *st);
+void switch_ack_values(struct stream *st, bool rewind, uint64_t *acked, uint64_t *limit);
+void switch_sent(struct stream *st); // DATA left: the limit may be raised
+
+// dgram.c
+bool dgram_queue(struct stream *st, const void *data, size_t len, uint16_t age_ms, uint16_t ttl_ms);
+bool dgram_pass(struct stream *to, const struct frame_dgram *f);
+size_t dgram_fill(struct session *s, struct buf *b, size_t room); // bytes written
+int dgram_receive(struct stream *st, const struct frame_dgram *f);
+void dgram_clear_parts(struct stream *st);

@@ -1,0 +1,755 @@
+// SPDX-License-Identifier: Apache-2.0
+// A deterministic simulation of the session layer. Each schedule is made from one seed: two ends, or A – relay – B with the
+// switch in the middle; carriers that cut bytes anywhere, die, linger as stale ones and come back; readers that stall, budgets
+// that run out, refusals, aborts, half-closes, datagrams; sometimes a relay that forgets. Applications act only when they
+// are owed nothing: who was answered AGAIN or room 0 waits for its wake, so a missing wake shows as a hang. When the storm
+// is over everything has to arrive whole, once, in order, and everything has to be freed.
+//
+//   sim [--seed N] [--count N] [--kind ends|switch|both] [--verbose]
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/worker.h"
+#include "session/stream.h"
+
+#define PAIRS_MAX 24
+#define LEGS_MAX 2
+#define STEPS_STORM 700
+#define STEPS_CALM 400000
+
+static bool verbose;
+static uint64_t seed_now;
+
+// Random ------------------------------------------------------------------------------------------------------
+
+static uint64_t rng_state;
+
+static uint64_t rnd(void)
+{
+    uint64_t z = rng_state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static uint64_t below(uint64_t n) { return rnd() % n; }
+static bool chance(unsigned percent) { return below(100) < percent; }
+
+// World --------------------------------------------------------------------------------------------------------
+
+enum ending { END_FIN, END_ABORT, END_CLOSE };
+
+struct world;
+
+struct app { // one end of one stream
+    struct world *world;
+    struct pair *pair;
+    int dir; // 0: the opener
+    struct link *l;
+    struct wake wake;
+    bool ready;   // nothing is owed to it
+    bool is_open, fin_sent, got_end, failed, aborted, closed;
+    enum err_why why;
+    uint32_t id;
+    enum ending ending;
+    uint64_t total, sent, got;
+    uint32_t stall; // steps it does not read
+};
+
+enum answer { ANSWER_ACCEPT, ANSWER_REFUSE, ANSWER_NEVER };
+
+struct pair {
+    uint64_t key;
+    struct app end[2];
+    bool datagram, lossy; // lossy: a relay forgot, anything may be cut short
+    enum answer answer;
+    uint32_t answer_in; // steps
+    struct stream *asked;
+    bool refused;
+    uint32_t dgrams_sent, dgrams_got;
+    uint32_t last_dgram[2];
+};
+
+struct pipe { // one carrier, both directions
+    struct carrier c[2];
+    struct bufq q[2]; // q[i]: bytes from end i
+    bool up[2];       // the session at end i uses it
+    bool wants[2];    // on_output was called
+    bool cut;         // killed: nothing more is put in; what is in may still arrive, up to the cut
+};
+
+struct leg {
+    struct session *end[2]; // 0: the agent
+    struct pipe *now, *stale;
+    bool agent_knows_birth;
+};
+
+struct world {
+    struct worker w;
+    struct budget root, budget[4];
+    struct session s[4]; // A, R (relay's for A), then R' (relay's for B), B
+    bool live[4];
+    unsigned session_count;
+    struct leg leg[LEGS_MAX];
+    unsigned legs;
+    struct pair pair[PAIRS_MAX];
+    unsigned pairs, pairs_wanted;
+    bool storm, tiny_budget;
+};
+
+static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fprintf(stderr, "sim: seed %" PRIu64 ": ", seed_now);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+    abort();
+}
+
+static uint8_t pattern(uint64_t key, int dir, uint64_t off)
+{
+    return (uint8_t)(off * 131 + (off >> 8) * 17 + (off >> 16) * 29 + key * 7 + (uint64_t)dir * 3);
+}
+
+// Applications -------------------------------------------------------------------------------------------------
+
+static void on_wake(struct wake *wake) { container_of(wake, struct app, wake)->ready = true; }
+
+static void app_start(struct app *a, struct stream *st)
+{
+    a->l = stream_link(st);
+    a->id = stream_id(st);
+    stream_set_user(st, a);
+    a->ready = true;
+    wake_init(&a->wake, on_wake);
+    link_own(a->l, &a->wake);
+}
+
+static void app_close(struct app *a)
+{
+    if (!a->closed && a->l)
+        link_close(a->l);
+    wake_cancel(&a->wake);
+    a->closed = true;
+    a->l = NULL;
+}
+
+static void app_failed(struct app *a)
+{
+    a->failed = true;
+    a->why = a->l->err.why;
+    app_close(a);
+}
+
+static void app_read(struct app *a)
+{
+    struct buf *b;
+    switch (link_recv(a->l, &b)) {
+    case LINK_OK:
+        for (uint32_t i = 0; i < b->len; i++)
+            if (buf_data(b)[i] != pattern(a->pair->key, !a->dir, a->got + i))
+                fail("pair %" PRIu64 ": byte %" PRIu64 " is wrong", a->pair->key, a->got + i);
+        a->got += b->len;
+        buf_put(b);
+        return;
+    case LINK_END:
+        if (!a->got_end && a->got != a->pair->end[!a->dir].sent)
+            fail("pair %" PRIu64 ": end after %" PRIu64 " of %" PRIu64 " bytes", a->pair->key, a->got, a->pair->end[!a->dir].sent);
+        a->got_end = true;
+        return;
+    case LINK_FAILED:
+        app_failed(a);
+        return;
+    case LINK_AGAIN:
+        return;
+    }
+}
+
+static void app_finish_sending(struct app *a)
+{
+    if (a->ending == END_FIN) {
+        link_shut(a->l, SHUT_END);
+        a->fin_sent = true;
+    } else {
+        a->aborted = true;
+        if (a->ending == END_ABORT)
+            link_shut(a->l, SHUT_ABORT);
+        app_close(a);
+    }
+}
+
+// True: it sent something.
+static bool app_write(struct app *a)
+{
+    if (a->fin_sent)
+        return false;
+    if (a->sent == a->total) {
+        app_finish_sending(a);
+        return true;
+    }
+    size_t room = link_room(a->l);
+    if (room == 0)
+        return false;
+    uint64_t n = 1 + below(chance(50) ? 200 : BUF_ROOM);
+    if (n > a->total - a->sent)
+        n = a->total - a->sent;
+    struct buf *b = buf_get(&a->world->w.pool);
+    for (uint64_t i = 0; i < n; i++)
+        buf_data(b)[i] = pattern(a->pair->key, a->dir, a->sent + i);
+    b->len = (uint32_t)n;
+    link_send(a->l, b);
+    a->sent += n;
+    return true;
+}
+
+static void app_dgram(struct app *a)
+{
+    uint8_t data[40000];
+    struct stream *st = stream_of(a->l);
+    if (a->sent == a->total) {
+        app_finish_sending(a);
+        return;
+    }
+    uint32_t number = (uint32_t)++a->sent;
+    size_t len = chance(80) ? 4 + below(300) : 4 + below(sizeof data - 4);
+    memcpy(data, &number, 4);
+    for (size_t i = 4; i < len; i++)
+        data[i] = pattern(a->pair->key, a->dir, number + i);
+    if (stream_send_dgram(st, data, len))
+        a->pair->dgrams_sent++;
+}
+
+static void on_dgram(struct session *s, struct stream *st, const uint8_t *data, size_t len)
+{
+    (void)s;
+    struct app *a = stream_user(st);
+    uint32_t number;
+    if (!a || a->closed)
+        return;
+    if (len < 4)
+        fail("a datagram of %zu bytes", len);
+    memcpy(&number, data, 4);
+    for (size_t i = 4; i < len; i++)
+        if (data[i] != pattern(a->pair->key, !a->dir, number + i))
+            fail("pair %" PRIu64 ": datagram %u is damaged at %zu", a->pair->key, number, i);
+    if (number <= a->pair->last_dgram[a->dir])
+        fail("pair %" PRIu64 ": datagram %u after %u", a->pair->key, number, a->pair->last_dgram[a->dir]);
+    a->pair->last_dgram[a->dir] = number;
+    a->pair->dgrams_got++;
+}
+
+static void app_step(struct app *a)
+{
+    if (!a->l || a->closed || !a->ready)
+        return;
+    if (!a->is_open) {
+        switch (link_open(a->l)) {
+        case LINK_OK:
+            a->is_open = true;
+            break;
+        case LINK_FAILED:
+            app_failed(a);
+            return;
+        default:
+            a->ready = false;
+            if (a->dir == 0 && a->ending == END_CLOSE && chance(2)) { // gives up while it waits
+                a->aborted = true;
+                app_close(a);
+            }
+            return;
+        }
+    }
+    if (a->pair->datagram) {
+        if (chance(30))
+            app_dgram(a);
+        if (!a->closed && err_is(&a->l->err))
+            app_failed(a);
+        return;
+    }
+    bool moved = chance(50) && app_write(a);
+    if (a->closed)
+        return;
+    if (a->stall) {
+        a->stall--;
+        return;
+    }
+    if (chance(1))
+        a->stall = (uint32_t)below(200);
+    uint64_t got = a->got;
+    bool had_end = a->got_end;
+    app_read(a);
+    if (a->closed)
+        return;
+    moved |= got != a->got || had_end != a->got_end;
+    if (a->got_end && a->fin_sent) {
+        app_close(a);
+        return;
+    }
+    if (!moved && !a->fin_sent) // it might just not have tried
+        moved = app_write(a);
+    if (!moved && !a->closed)
+        a->ready = false;
+}
+
+// Sessions -----------------------------------------------------------------------------------------------------
+
+static struct pair *pair_of(struct world *world, const uint8_t uid[16])
+{
+    uint64_t key;
+    memcpy(&key, uid, 8);
+    if (key == 0 || key > world->pairs)
+        fail("a stream nobody opened");
+    return &world->pair[key - 1];
+}
+
+static void on_open_end(struct session *s, struct stream *st, const struct frame_open *open)
+{
+    struct pair *p = pair_of(s->owner, open->uid);
+    if (p->end[1].l || p->asked)
+        fail("pair %" PRIu64 " was opened twice", p->key);
+    p->asked = st;
+    app_start(&p->end[1], st);
+}
+
+static void on_open_relay(struct session *s, struct stream *st, const struct frame_open *open)
+{
+    struct world *world = s->owner;
+    unsigned other = s == &world->s[1] ? 2 : 1;
+    struct frame_open next = {.kind = open->kind, .datagram = open->datagram};
+    strcpy(next.host, open->host);
+    if (!world->live[other] || !switch_join(st, open, &world->s[other], &next)) {
+        pair_of(world, open->uid)->lossy = true;
+        stream_refuse(st, WHY_ABSENT, "gone");
+        link_close(stream_link(st));
+    }
+}
+
+static const struct session_ops end_ops = {.on_open = on_open_end, .on_dgram = on_dgram};
+static const struct session_ops relay_ops = {.on_open = on_open_relay, .on_dgram = on_dgram};
+
+static void start_session(struct world *world, unsigned i)
+{
+    uint8_t id[16] = {(uint8_t)i};
+    bool is_agent = i == 0 || i == 3;
+    bool is_switch = world->session_count == 4 && !is_agent;
+    session_init(&world->s[i], &world->w, is_agent, id, is_switch ? &relay_ops : &end_ops, world, &world->budget[i]);
+    world->live[i] = true;
+}
+
+// Pipes --------------------------------------------------------------------------------------------------------
+
+static void on_output(struct carrier *c)
+{
+    bool *wants = c->owner;
+    *wants = true;
+}
+
+static void pipe_free(struct pipe *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; i < 2; i++) {
+        if (p->up[i])
+            carrier_down(&p->c[i]);
+        bufq_clear(&p->q[i]);
+    }
+    free(p);
+}
+
+static void pipe_up(struct leg *leg, struct pipe *p, int end)
+{
+    p->up[end] = true;
+    carrier_up(leg->end[end], &p->c[end], on_output, &p->wants[end]);
+    p->wants[end] = true;
+}
+
+static void pipe_down(struct pipe *p, int end)
+{
+    if (p->up[end])
+        carrier_down(&p->c[end]);
+    p->up[end] = false;
+}
+
+static void pipe_fill(struct world *world, struct pipe *p, int end)
+{
+    if (!p->up[end] || !p->c[end].s || !p->wants[end])
+        return;
+    size_t most = (1 + below(4)) * BUF_SIZE;
+    while (p->q[end].bytes < most) {
+        struct buf *b = buf_get(&world->w.pool);
+        if (!carrier_fill(&p->c[end], b)) {
+            buf_put(b);
+            p->wants[end] = false;
+            return;
+        }
+        if (p->cut)
+            buf_put(b); // lost in the sender's socket
+        else
+            bufq_push(&p->q[end], b);
+    }
+}
+
+static void pipe_deliver(struct world *world, struct pipe *p, int from)
+{
+    struct bufq *q = &p->q[from];
+    int to = !from;
+    if (bufq_empty(q) || !p->up[to] || !p->c[to].s)
+        return;
+    struct buf *b = q->head;
+    size_t n = chance(70) ? b->len : 1 + below(b->len);
+    if (n == b->len) {
+        b = bufq_pop(q);
+    } else {
+        b = buf_copy(&world->w.pool, buf_data(b), n);
+        bufq_drop(q, n);
+    }
+    struct carrier *c = &p->c[to];
+    struct session *s = c->s;
+    if (carrier_recv(c, b) < 0)
+        fail("%s: %s", s->is_agent ? "agent" : "relay", err_text(&s->err));
+}
+
+static void pipe_cut(struct pipe *p)
+{
+    p->cut = true;
+    for (int i = 0; i < 2; i++) { // some of what is under way still arrives
+        size_t keep = below(p->q[i].bytes + 1);
+        struct bufq rest = {0};
+        while (!bufq_empty(&p->q[i])) {
+            struct buf *b = bufq_pop(&p->q[i]);
+            if (b->len > keep)
+                b->len = (uint32_t)keep;
+            keep -= b->len;
+            if (b->len)
+                bufq_push(&rest, b);
+            else
+                buf_put(b);
+        }
+        p->q[i] = rest;
+    }
+}
+
+// A new carrier: the relay has it first (WELCOME queued), the agent some time later (WELCOME read), or never.
+static void leg_connect(struct world *world, struct leg *leg)
+{
+    (void)world;
+    if (leg->now) {
+        pipe_free(leg->stale);
+        leg->stale = leg->now;
+        leg->now = NULL;
+        pipe_down(leg->stale, 0);
+    }
+    leg->now = calloc(1, sizeof *leg->now);
+    if (!leg->now)
+        abort();
+    if (leg->stale)
+        leg->stale->up[1] = false, carrier_down(&leg->stale->c[1]);
+    pipe_up(leg, leg->now, 1);
+}
+
+static void leg_step(struct world *world, struct leg *leg)
+{
+    struct pipe *p = leg->now;
+    unsigned what = (unsigned)below(world->storm ? 1000 : 900);
+    if (!p || (p->cut && !p->up[0] && chance(20))) {
+        if (chance(world->storm ? 10 : 50))
+            leg_connect(world, leg);
+        return;
+    }
+    if (!p->cut && !p->up[0] && what < 300) {
+        pipe_up(leg, p, 0);
+    } else if (what < 300) {
+        pipe_fill(world, p, (int)below(2));
+    } else if (what < 800) {
+        pipe_deliver(world, p, (int)below(2));
+    } else if (what < 830 && p->cut) {
+        pipe_down(p, (int)below(2));
+    } else if (what < 850 && leg->stale) {
+        pipe_free(leg->stale);
+        leg->stale = NULL;
+    } else if (what < 880 && p->cut && !p->up[0]) {
+        leg_connect(world, leg);
+    } else if (what >= 993 && !p->cut) {
+        pipe_cut(p);
+    } else if (what >= 991 && what < 993) { // the agent lost patience; the relay has not noticed
+        leg_connect(world, leg);
+    }
+    if (p == leg->now && p->cut && !world->storm && chance(5))
+        leg_connect(world, leg);
+}
+
+// The relay (or the relay's half for one agent) forgets the session; the agent learns it by another birth.
+static void leg_forget(struct world *world, unsigned k)
+{
+    struct leg *leg = &world->leg[k];
+    unsigned relay = k == 0 ? 1 : 2, agent = k == 0 ? 0 : 3;
+    for (unsigned i = 0; i < world->pairs; i++)
+        world->pair[i].lossy = true;
+    pipe_free(leg->now);
+    pipe_free(leg->stale);
+    leg->now = leg->stale = NULL;
+    struct err why = ERR_INIT;
+    err_set(&why, ERR_FAILED, WHY_LOST, "forgotten");
+    session_fini(&world->s[relay], &why);
+    session_end_streams(&world->s[agent], &why);
+    err_fini(&why);
+    start_session(world, relay);
+}
+
+// Schedules ----------------------------------------------------------------------------------------------------
+
+static void make_app(struct world *world, struct pair *p, int dir)
+{
+    struct app *a = &p->end[dir];
+    uint64_t sizes[] = {0, 1, 100, 16328, 16329, 40000, 300000};
+    unsigned how = (unsigned)below(100);
+    *a = (struct app){.world = world, .pair = p, .dir = dir};
+    a->ending = how < 75 ? END_FIN : how < 88 ? END_ABORT : END_CLOSE;
+    a->total = p->datagram ? below(40) : chance(40) ? sizes[below(7)] : below(60000);
+    if (p->datagram && a->ending == END_FIN)
+        a->ending = END_ABORT;
+    wake_init(&a->wake, on_wake);
+}
+
+static void open_pair(struct world *world)
+{
+    unsigned from = world->session_count == 4 ? (chance(50) ? 0 : 3) : (unsigned)below(2);
+    struct pair *p = &world->pair[world->pairs++];
+    *p = (struct pair){.key = world->pairs, .datagram = chance(15)};
+    p->answer = chance(85) ? ANSWER_ACCEPT : ANSWER_REFUSE;
+    p->answer_in = (uint32_t)below(chance(50) ? 3 : 100);
+    make_app(world, p, 0);
+    make_app(world, p, 1);
+    struct frame_open open = {.kind = p->datagram ? OPEN_UDP : OPEN_TCP, .port = 80};
+    memcpy(open.uid, &p->key, 8);
+    strcpy(open.host, "host");
+    struct stream *st = session_open(&world->s[from], &open);
+    if (!st)
+        fail("cannot open");
+    app_start(&p->end[0], st);
+}
+
+static void answer_step(struct pair *p)
+{
+    if (!p->asked || p->answer == ANSWER_NEVER || p->answer_in-- > 0)
+        return;
+    struct app *a = &p->end[1];
+    struct stream *st = p->asked;
+    enum answer answer = p->answer;
+    p->answer = ANSWER_NEVER;
+    if (a->closed)
+        return;
+    if (answer == ANSWER_ACCEPT) {
+        stream_accept(st, NULL);
+        a->ready = true;
+    } else {
+        p->refused = true;
+        stream_refuse(st, WHY_REFUSED, "no");
+        app_close(a);
+    }
+}
+
+static void tick(struct world *world)
+{
+    uint64_t us = chance(90) ? below(2000) : below(40000);
+    world->w.now_us += us;
+    world->w.now_ms = world->w.now_us / 1000;
+    for (unsigned i = 0; i < world->session_count; i++)
+        if (world->live[i])
+            session_tick(&world->s[i]); // a dead carrier is the pipes' business here
+}
+
+static void step(struct world *world)
+{
+    for (unsigned k = 0; k < world->legs; k++)
+        for (int i = 0; i < 3; i++)
+            leg_step(world, &world->leg[k]);
+    for (unsigned i = 0; i < world->pairs; i++) {
+        struct pair *p = &world->pair[i];
+        answer_step(p);
+        app_step(&p->end[below(2)]);
+    }
+    if (world->pairs < world->pairs_wanted && chance(8))
+        open_pair(world);
+    if (world->storm && below(1500) == 0)
+        leg_forget(world, (unsigned)below(world->legs));
+    if (chance(60))
+        tick(world);
+    worker_turn(&world->w);
+}
+
+static bool is_quiet(struct world *world)
+{
+    if (world->pairs < world->pairs_wanted)
+        return false;
+    for (unsigned i = 0; i < world->pairs; i++)
+        for (int d = 0; d < 2; d++)
+            if (world->pair[i].end[d].l && !world->pair[i].end[d].closed)
+                return false;
+    for (unsigned i = 0; i < world->session_count; i++)
+        if (world->s[i].stream_count || world->budget[i].used)
+            return false;
+    return true;
+}
+
+static void stream_trace(const struct stream *st)
+{
+    fprintf(stderr,
+            "  stream %u: snd una %" PRIu64 " nxt %" PRIu64 " max %" PRIu64 " end %" PRIu64 " limit %" PRIu64 " rcv nxt %" PRIu64
+            " read %" PRIu64 " final %" PRId64 " told %" PRIu64 " limit %" PRIu64 " due %x fin %d/%" PRId64 " rst %d/%" PRIu64
+            " in %" PRId64 " dropped %d answered %d acked %d scheduled %d linked %d\n",
+            st->node.key, st->snd_una, st->snd_nxt, st->snd_max, st->snd_end, st->snd_limit, st->rcv_nxt, st->rcv_read,
+            (int64_t)st->rcv_final, st->ack_told, st->limit_told, st->due, st->fin, (int64_t)st->fin_final, st->rst, st->rst_final,
+            (int64_t)st->rst_in_final, st->dropped, st->answered, st->opened_acked, st->scheduled, list_linked(&st->control));
+}
+
+static void show(struct stream *st, void *ctx)
+{
+    stream_trace(st);
+    struct stream_info info;
+    stream_get_info(st, &info);
+    fprintf(stderr, "  session %u stream %u state %d in %" PRIu64 " out %" PRIu64 " unacked %" PRIu64 " queued %" PRIu64 "\n",
+            *(unsigned *)ctx, info.id, info.state, info.bytes_in, info.bytes_out, info.unacked, info.queued);
+}
+
+static void hang(struct world *world)
+{
+    for (unsigned i = 0; i < world->session_count; i++) {
+        fprintf(stderr, " session %u: %u streams, budget %zu of %zu\n", i, world->s[i].stream_count, world->budget[i].used,
+                world->budget[i].max);
+        session_each_stream(&world->s[i], show, &i);
+    }
+    for (unsigned i = 0; i < world->pairs; i++)
+        for (int d = 0; d < 2; d++) {
+            struct app *a = &world->pair[i].end[d];
+            if (a->l && !a->closed)
+                fprintf(stderr, "  pair %u end %d: stream %u open %d ready %d sent %" PRIu64 "/%" PRIu64 " got %" PRIu64 " fin %d end %d\n",
+                        i + 1, d, stream_id(stream_of(a->l)), a->is_open, a->ready, a->sent, a->total, a->got, a->fin_sent, a->got_end);
+        }
+    fail("hang");
+}
+
+static void check_end(struct pair *p, int dir)
+{
+    struct app *a = &p->end[dir], *b = &p->end[!dir];
+    if (p->lossy || p->datagram || a->aborted)
+        return;
+    if (p->refused) {
+        if (dir == 0 && (!a->failed || a->why != WHY_REFUSED))
+            fail("pair %" PRIu64 ": the refusal did not arrive", p->key);
+        return;
+    }
+    if (dir == 1 && !a->l && !a->closed)
+        return; // aborted before it was asked
+    if (b->aborted) { // an abort travels behind the data, unless it came before the answer
+        if (!a->failed && !(a->got_end && a->fin_sent))
+            fail("pair %" PRIu64 " end %d: the abort did not arrive", p->key, dir);
+        if (b->is_open && a->got != b->sent)
+            fail("pair %" PRIu64 " end %d (stream %u, why %d): %" PRIu64 " of %" PRIu64 " bytes before the abort", p->key, dir, a->id,
+                 a->why, a->got, b->sent);
+    } else if (!a->got_end || a->got != b->total) {
+        fail("pair %" PRIu64 " end %d: got %" PRIu64 " of %" PRIu64, p->key, dir, a->got, b->total);
+    }
+}
+
+static void wire_up(struct world *world, bool with_switch)
+{
+    world->session_count = with_switch ? 4 : 2;
+    world->legs = with_switch ? 2 : 1;
+    budget_init(&world->root, SIZE_MAX / 2, NULL);
+    for (unsigned i = 0; i < world->session_count; i++) {
+        size_t max = world->tiny_budget ? 80000 + below(200000) : 256u << 20;
+        budget_init(&world->budget[i], max, &world->root);
+        start_session(world, i);
+    }
+    world->leg[0] = (struct leg){.end = {&world->s[0], &world->s[1]}};
+    world->leg[1] = (struct leg){.end = {&world->s[3], &world->s[2]}};
+}
+
+static void tear_down(struct world *world)
+{
+    for (unsigned k = 0; k < world->legs; k++) {
+        pipe_free(world->leg[k].now);
+        pipe_free(world->leg[k].stale);
+    }
+    for (unsigned i = 0; i < world->session_count; i++)
+        session_fini(&world->s[i], NULL);
+    worker_turn(&world->w);
+    for (unsigned i = 0; i < world->session_count; i++) {
+        if (world->budget[i].used)
+            fail("budget %u: %zu bytes are still held", i, world->budget[i].used);
+        budget_fini(&world->budget[i]);
+    }
+    budget_fini(&world->root);
+    if (world->w.pool.out_bytes)
+        fail("%zu bytes of buffers are still held", world->w.pool.out_bytes);
+}
+
+static void schedule(struct world *world, uint64_t seed, bool with_switch)
+{
+    seed_now = rng_state = seed;
+    struct worker w = world->w;
+    memset(world, 0, sizeof *world);
+    world->w = w;
+    list_init(&world->w.wakes);
+    list_init(&world->w.late);
+    list_init(&world->w.graves);
+    world->w.now_us = 1000000;
+    world->storm = true;
+    world->tiny_budget = chance(25);
+    world->pairs_wanted = 1 + (unsigned)below(chance(80) ? 4 : PAIRS_MAX);
+    wire_up(world, with_switch);
+    uint64_t storm = below(STEPS_STORM);
+    for (uint64_t i = 0; i < storm; i++)
+        step(world);
+    world->storm = false;
+    for (uint64_t i = 0; !is_quiet(world); i++) {
+        if (i == STEPS_CALM)
+            hang(world);
+        step(world);
+    }
+    for (unsigned i = 0; i < world->pairs; i++) {
+        check_end(&world->pair[i], 0);
+        check_end(&world->pair[i], 1);
+    }
+    tear_down(world);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {{"seed", required_argument, NULL, 's'}, {"count", required_argument, NULL, 'c'},
+                                            {"kind", required_argument, NULL, 'k'}, {"verbose", no_argument, NULL, 'v'}, {0}};
+    uint64_t seed = 1, count = 1000;
+    const char *kind = "both";
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
+        if (c == 's')
+            seed = strtoull(optarg, NULL, 0);
+        else if (c == 'c')
+            count = strtoull(optarg, NULL, 0);
+        else if (c == 'k')
+            kind = optarg;
+        else if (c == 'v')
+            verbose = true;
+        else
+            return 2;
+    }
+    struct world *world = calloc(1, sizeof *world);
+    if (!world)
+        return 1;
+    worker_init_bare(&world->w);
+    printf("sim: %" PRIu64 " schedules from seed %" PRIu64 " (%s)\n", count, seed, kind);
+    for (uint64_t i = 0; i < count; i++) {
+        bool with_switch = strcmp(kind, "switch") == 0 || (strcmp(kind, "both") == 0 && (seed + i) % 2);
+        if (verbose)
+            printf("seed %" PRIu64 " %s\n", seed + i, with_switch ? "switch" : "ends");
+        schedule(world, seed + i, with_switch);
+    }
+    worker_fini(&world->w);
+    free(world);
+    puts("sim: all arrived whole, once, in order; nothing was left behind");
+    return 0;
+}
