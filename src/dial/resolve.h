@@ -26,12 +26,13 @@ struct resolve {
     char host[256];
     uint16_t port;
     bool busy;
-    // addrs: `count` of them, IPv6 and IPv4 taking turns; or none, and err says why (WHY_DNS or WHY_TIMEOUT). The
-    // question may be asked again or freed in it.
+    // addrs: `count` of them, IPv6 and IPv4 taking turns; or none, and err says why (WHY_DNS). The question may be asked again or freed in it.
     void (*on_done)(struct resolve *q, const struct addr *addrs, size_t count, const struct err *err);
 };
 
 struct resolver *resolver_new(struct worker *w, struct err *e); // NULL with *e set
+// Asks these servers ("192.0.2.1:53,[2001:db8::1]:53") instead of resolv.conf's. False: not such a list.
+bool resolver_servers(struct resolver *r, const char *csv);
 void resolver_free(struct resolver *r); // all questions must be over or cancelled; NULL is allowed
 
 // q need not be initialised, but must not be running. `host`: name, IPv4, IPv6 without brackets.

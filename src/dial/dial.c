@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dial/dial.h"
+#include <stdio.h>
+#include <string.h>
+#include "link/connect.h"
+#include "link/tcp.h"
+#include "link/tls.h"
+#include "link/ws.h"
+
+static void fail(struct dial *d, const struct err *err)
+{
+    char where[URL_TEXT_MAX];
+    struct err e = ERR_INIT;
+    err_copy(&e, err);
+    if (d->o->route->count > 0)
+        err_prefix(&e, "proxy %s (%s)", d->first, d->o->route->source);
+    err_prefix(&e, "dial %s", relay_url_where(d->o->relay, where));
+    d->on_done(d, NULL, &e); // d may be gone in it
+    err_fini(&e);
+}
+
+// Host header: with its port unless it is the scheme's (RFC 9110 section 7.2), IPv6 bracketed.
+static void host_header(const struct dial_options *o, char *out, size_t size)
+{
+    const char *host = o->host ? o->host : o->relay->host;
+    bool v6 = strchr(host, ':') != NULL && host[0] != '[';
+    bool usual = o->relay->port == (o->relay->tls ? 443 : 80);
+    if (usual || (o->host && strchr(host, ':') && !v6))
+        snprintf(out, size, v6 ? "[%s]" : "%s", host);
+    else
+        snprintf(out, size, v6 ? "[%s]:%u" : "%s:%u", host, o->relay->port);
+}
+
+static struct link *over_proxies(struct link *l, const struct dial_options *o)
+{
+    for (size_t i = 0; i < o->route->count; i++) {
+        const struct proxy_url *hop = &o->route->hops[i];
+        bool last = i + 1 == o->route->count;
+        char where[URL_TEXT_MAX];
+        l = connect_over(l, &(struct connect_options){
+                                .proxy = proxy_url_where(hop, where),
+                                .host = last ? o->relay->host : o->route->hops[i + 1].host,
+                                .port = last ? o->relay->port : o->route->hops[i + 1].port,
+                                .user = hop->has_login ? hop->user : NULL,
+                                .password = hop->has_login ? hop->password : NULL,
+                            });
+    }
+    return l;
+}
+
+static struct link *stack(struct link *l, const struct dial_options *o)
+{
+    char where[URL_TEXT_MAX], host[URL_HOST_MAX + 16];
+    const char *name = o->host ? o->host : o->relay->host;
+    relay_url_where(o->relay, where);
+    host_header(o, host, sizeof(host));
+    l = over_proxies(l, o);
+    if (o->relay->tls)
+        l = tls_over(l, &(struct tls_options){.ctx = o->outer, .outer = true, .host = name, .sni = o->sni,
+                                              .report = o->outer_report, .who = where}, NULL);
+    l = ws_client_over(l, &(struct ws_client_options){.host = host, .path = o->relay->path,
+                                                      .protocol = WS_SUBPROTOCOL, .headers = o->headers});
+    return tls_over(l, &(struct tls_options){.ctx = o->inner, .pins = o->pins, .pin_count = o->pin_count, .who = where},
+                    NULL);
+}
+
+static void on_raced(struct race *r, struct link *link, const struct addr *to, const struct err *err)
+{
+    struct dial *d = container_of(r, struct dial, race);
+    if (!link) {
+        fail(d, err);
+        return;
+    }
+    if (link->facts)
+        snprintf(link->facts->path, sizeof(link->facts->path), "%s", d->o->route->path);
+    d->on_done(d, stack(link, d->o), NULL);
+}
+
+static void on_resolved(struct resolve *q, const struct addr *addrs, size_t count, const struct err *err)
+{
+    struct dial *d = container_of(q, struct dial, resolve);
+    if (count == 0)
+        fail(d, err);
+    else
+        race_start(&d->race, d->w, addrs, count, TCP_CARRIER, on_raced);
+}
+
+void dial_start(struct dial *d, struct worker *w, struct resolver *r, const struct dial_options *o,
+                void (*on_done)(struct dial *d, struct link *inner, const struct err *err))
+{
+    memset(d, 0, sizeof(*d));
+    d->w = w;
+    d->o = o;
+    d->on_done = on_done;
+    const struct proxy_url *proxy = o->route->count ? &o->route->hops[0] : NULL;
+    if (proxy)
+        proxy_url_where(proxy, d->first);
+    else
+        relay_url_where(o->relay, d->first);
+    resolve_start(r, &d->resolve, proxy ? proxy->host : o->relay->host, proxy ? proxy->port : o->relay->port,
+                  on_resolved);
+}
+
+void dial_stop(struct dial *d)
+{
+    if (!d->w)
+        return;
+    resolve_cancel(&d->resolve);
+    race_stop(&d->race);
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a relay's URL to a carrier's stack: resolves the first hop, races its addresses to a TCP connection, and puts on
+// top what the route says: tcp [· connect]… [· tls] · ws · tls(inner, pinned). The stack is handed over unopened above tcp:
+// who takes it (conn_agent) drives its handshakes under its own deadline. Embedded in its owner; may be stopped at any time.
+#pragma once
+#include <openssl/ssl.h>
+#include "dial/proxy.h"
+#include "dial/race.h"
+#include "dial/resolve.h"
+
+struct dial_options { // borrowed until on_done
+    const struct relay_url *relay;
+    const struct proxy_route *route;
+    SSL_CTX *outer, *inner;    // outer NULL when the relay is plain ws
+    bool outer_report;         // an untrusted outer certificate is reported instead of refused
+    const uint8_t (*pins)[32]; // of the relay's identity
+    size_t pin_count;
+    const char *host;          // Host header and name to verify; NULL: the relay's
+    const char *sni;           // NULL: as host; "" none
+    const char *headers;       // each ended by CRLF; NULL: none
+};
+
+struct dial {
+    struct worker *w;
+    const struct dial_options *o;
+    struct resolve resolve;
+    struct race race;
+    char first[600]; // the first hop, for messages: "relay.example:443", "proxy proxy:3128"
+    // The inner TLS on top of everything, owned by the callee; or NULL, and err: "dial relay.example:443: …".
+    void (*on_done)(struct dial *d, struct link *inner, const struct err *err);
+};
+
+void dial_start(struct dial *d, struct worker *w, struct resolver *r, const struct dial_options *o,
+                void (*on_done)(struct dial *d, struct link *inner, const struct err *err));
+void dial_stop(struct dial *d); // no on_done comes any more; legal when over and when zeroed
