@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forward/udp.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "forward/listen.h"
+
+#define QUIET_MS 10000 // without a datagram: the memory goes back to the system
+#define SLOTS_SIZE ((size_t)UDP_BATCH * UDP_SLOT)
+#define DGRAM_LARGEST 65507
+
+struct udp_out { // a datagram waiting in the arena
+    struct udp_sock *u;
+    struct addr to;
+    uint32_t at, len;
+};
+
+// --- shared memory
+
+static void *map(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        abort();
+    return p;
+}
+
+static void unmap(void *p, size_t size)
+{
+    if (p)
+        munmap(p, size);
+}
+
+static void drop_memory(struct udp_io *io)
+{
+    unmap(io->slots, SLOTS_SIZE);
+    unmap(io->arena, UDP_ARENA);
+    free(io->out);
+    io->slots = io->arena = NULL;
+    io->out = NULL;
+}
+
+static void use_memory(struct udp_io *io)
+{
+    io->used = true;
+    if (io->slots)
+        return;
+    io->slots = map(SLOTS_SIZE);
+    io->arena = map(UDP_ARENA);
+    io->out = malloc(UDP_ARENA_DGRAMS * sizeof(*io->out));
+    if (!io->out)
+        abort();
+    timer_set(io->w, &io->quiet, QUIET_MS);
+}
+
+static void on_quiet(struct timer *timer)
+{
+    struct udp_io *io = container_of(timer, struct udp_io, quiet);
+    bool busy = io->used || io->out_count > 0;
+    io->used = false;
+    if (busy)
+        timer_set(io->w, &io->quiet, QUIET_MS);
+    else
+        drop_memory(io);
+}
+
+// --- sending
+
+static size_t fill(struct udp_io *io, size_t first, struct mmsghdr *msgs, struct iovec *iov, size_t *last)
+{
+    struct udp_sock *u = io->out[first].u;
+    size_t n = 0, i = first;
+    for (; i < io->out_count && n < UDP_BATCH && io->out[i].u == u; i++, n++) {
+        struct udp_out *o = &io->out[i];
+        iov[n] = (struct iovec){.iov_base = io->arena + o->at, .iov_len = o->len};
+        msgs[n] = (struct mmsghdr){.msg_hdr = {.msg_iov = &iov[n], .msg_iovlen = 1}};
+        if (!u->connected) {
+            msgs[n].msg_hdr.msg_name = &o->to.sa;
+            msgs[n].msg_hdr.msg_namelen = o->to.len;
+        }
+    }
+    *last = i;
+    return n;
+}
+
+// An error of sendmmsg belongs to its first datagram (perhaps an ICMP answer to an earlier one): that one is lost, unless
+// it was such an answer, which reading the socket's error has cleared.
+static void send_batch(struct udp_sock *u, struct mmsghdr *msgs, size_t n)
+{
+    size_t at = 0;
+    bool again = true;
+    while (at < n) {
+        int sent = sendmmsg(u->fd, msgs + at, (unsigned)(n - at), MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)) {
+            u->stats.out_dropped += n - at;
+            return;
+        }
+        if (sent < 0 && again && errno == ECONNREFUSED) {
+            again = false;
+            continue;
+        }
+        if (sent <= 0) {
+            u->stats.out_dropped++;
+            at++;
+            again = true;
+            continue;
+        }
+        for (size_t i = at; i < at + (size_t)sent; i++) {
+            u->stats.out++;
+            u->stats.out_bytes += msgs[i].msg_hdr.msg_iov->iov_len;
+        }
+        at += (size_t)sent;
+    }
+}
+
+static void flush_all(struct udp_io *io)
+{
+    struct mmsghdr msgs[UDP_BATCH];
+    struct iovec iov[UDP_BATCH];
+    for (size_t i = 0, last; i < io->out_count; i = last) {
+        size_t n = fill(io, i, msgs, iov, &last);
+        send_batch(io->out[i].u, msgs, n);
+    }
+    io->out_count = io->arena_used = 0;
+}
+
+static void on_flush(struct wake *wake) { flush_all(container_of(wake, struct udp_io, flush)); }
+
+void udp_io_init(struct udp_io *io, struct worker *w)
+{
+    *io = (struct udp_io){.w = w};
+    wake_init(&io->flush, on_flush);
+    timer_init(&io->quiet, on_quiet);
+}
+
+void udp_io_fini(struct udp_io *io)
+{
+    wake_cancel(&io->flush);
+    timer_stop(io->w, &io->quiet);
+    drop_memory(io);
+}
+
+void udp_sock_send(struct udp_sock *u, const struct addr *to, const void *data, size_t len)
+{
+    struct udp_io *io = u->io;
+    if (u->fd < 0 || len > DGRAM_LARGEST) {
+        u->stats.out_dropped++;
+        return;
+    }
+    use_memory(io);
+    if (io->out_count == UDP_ARENA_DGRAMS || len > UDP_ARENA - io->arena_used)
+        flush_all(io);
+    struct udp_out *o = &io->out[io->out_count++];
+    o->u = u;
+    o->at = (uint32_t)io->arena_used;
+    o->len = (uint32_t)len;
+    if (to)
+        o->to = *to;
+    memcpy(io->arena + io->arena_used, data, len);
+    io->arena_used += len;
+    wake_post_late(io->w, &io->flush);
+}
+
+// --- receiving
+
+struct batch {
+    struct mmsghdr msgs[UDP_BATCH];
+    struct iovec iov[UDP_BATCH];
+    struct sockaddr_storage from[UDP_BATCH];
+};
+
+static int receive(struct udp_sock *u, struct batch *b)
+{
+    for (size_t i = 0; i < UDP_BATCH; i++) {
+        b->iov[i] = (struct iovec){.iov_base = u->io->slots + i * UDP_SLOT, .iov_len = UDP_SLOT};
+        b->msgs[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &b->iov[i], .msg_iovlen = 1}};
+        if (!u->connected) {
+            b->msgs[i].msg_hdr.msg_name = &b->from[i];
+            b->msgs[i].msg_hdr.msg_namelen = sizeof(b->from[i]);
+        }
+    }
+    return recvmmsg(u->fd, b->msgs, UDP_BATCH, MSG_DONTWAIT, NULL);
+}
+
+// False: the socket was closed meanwhile.
+static bool hand_over(struct udp_sock *u, struct batch *b, int n)
+{
+    struct udp_sock *alive = u;
+    u->alive = &alive;
+    for (int i = 0; i < n && alive; i++) {
+        struct addr from;
+        size_t len = b->msgs[i].msg_len;
+        if (!u->connected && !addr_from(&from, (struct sockaddr *)&b->from[i], b->msgs[i].msg_hdr.msg_namelen))
+            continue;
+        u->stats.in++;
+        u->stats.in_bytes += len;
+        u->on_dgram(u, u->connected ? NULL : &from, u->io->slots + (size_t)i * UDP_SLOT, len);
+    }
+    if (alive)
+        u->alive = NULL;
+    return alive != NULL;
+}
+
+static void on_readable(void *ctx, int events)
+{
+    struct udp_sock *u = ctx;
+    struct batch b;
+    (void)events;
+    for (int round = 0; round < UDP_ROUNDS; round++) {
+        use_memory(u->io);
+        int n = receive(u, &b); // an error is an ICMP answer: told once, and nothing to do about
+        if (n <= 0 || !hand_over(u, &b, n) || n < UDP_BATCH)
+            return;
+    }
+}
+
+// --- life
+
+// The forced form may exceed the system's limit but needs a privilege; the other is cut to it.
+static void set_buffers(int fd)
+{
+    int size = UDP_SOCKBUF;
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) < 0)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
+static int start(struct udp_sock *u, struct err *e)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    set_buffers(u->fd);
+    if (getsockname(u->fd, (struct sockaddr *)&ss, &len) == 0)
+        addr_from(&u->local, (struct sockaddr *)&ss, len);
+    u->watch = watch_new(u->io->w, u->fd, on_readable, u);
+    if (!u->watch) {
+        close(u->fd);
+        u->fd = -1;
+        return err_set(e, ERR_FAILED, WHY_INTERNAL, "cannot watch a UDP socket");
+    }
+    watch_want(u->watch, UV_READABLE);
+    return 0;
+}
+
+int udp_sock_bind(struct udp_sock *u, struct udp_io *io, const struct addr *at, bool dual,
+                  void (*on_dgram)(struct udp_sock *u, const struct addr *from, const uint8_t *data, size_t len),
+                  struct err *e)
+{
+    *u = (struct udp_sock){.io = io, .on_dgram = on_dgram};
+    u->fd = listen_socket(at, SOCK_DGRAM, dual, e);
+    return u->fd < 0 ? -1 : start(u, e);
+}
+
+int udp_sock_connect(struct udp_sock *u, struct udp_io *io, const struct addr *to,
+                     void (*on_dgram)(struct udp_sock *u, const struct addr *from, const uint8_t *data, size_t len),
+                     struct err *e)
+{
+    char text[ADDR_TEXT_MAX];
+    *u = (struct udp_sock){.io = io, .on_dgram = on_dgram, .connected = true};
+    u->fd = socket(to->sa.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (u->fd < 0)
+        return err_errno(e, errno, "udp socket for %s", addr_text(to, text));
+    if (connect(u->fd, &to->sa, to->len) < 0) {
+        err_errno(e, errno, "udp %s", addr_text(to, text));
+        close(u->fd);
+        u->fd = -1;
+        return -1;
+    }
+    return start(u, e);
+}
+
+static void flush_own(struct udp_sock *u)
+{
+    struct udp_io *io = u->io;
+    for (size_t i = 0; i < io->out_count; i++) {
+        if (io->out[i].u == u) {
+            flush_all(io);
+            return;
+        }
+    }
+}
+
+void udp_sock_close(struct udp_sock *u)
+{
+    if (!u->io || u->fd < 0)
+        return;
+    flush_own(u);
+    watch_free(u->watch);
+    close(u->fd);
+    u->fd = -1;
+    u->watch = NULL;
+    if (u->alive)
+        *u->alive = NULL;
+    u->alive = NULL;
+}
