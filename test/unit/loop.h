@@ -8,22 +8,31 @@
 #include <cmocka.h>
 #include "core/worker.h"
 
+#define LOOP_TICK_MS 20 // poll must not sleep on while the condition became true in the same turn
+#define LOOP_TICKS (30000 / LOOP_TICK_MS)
+
 struct loop_guard {
+    struct worker *w;
     struct timer timer;
-    bool rang;
+    unsigned ticks;
 };
 
-static inline void loop_on_guard(struct timer *t) { container_of(t, struct loop_guard, timer)->rang = true; }
+static inline void loop_on_tick(struct timer *t)
+{
+    struct loop_guard *g = container_of(t, struct loop_guard, timer);
+    g->ticks++;
+    timer_set(g->w, t, LOOP_TICK_MS);
+}
 
-#define loop_until(w, condition)                                                                                       \
+#define loop_until(worker, condition)                                                                                  \
     do {                                                                                                               \
-        struct loop_guard guard_ = {0};                                                                                \
-        timer_init(&guard_.timer, loop_on_guard);                                                                      \
-        timer_set(w, &guard_.timer, 30000);                                                                            \
+        struct loop_guard guard_ = {.w = (worker)};                                                                    \
+        timer_init(&guard_.timer, loop_on_tick);                                                                       \
+        timer_set(guard_.w, &guard_.timer, LOOP_TICK_MS);                                                              \
         while (!(condition)) {                                                                                         \
-            if (guard_.rang)                                                                                           \
+            if (guard_.ticks > LOOP_TICKS)                                                                             \
                 fail_msg("hangs at: %s", #condition);                                                                  \
-            uv_run(&(w)->loop, UV_RUN_ONCE);                                                                           \
+            uv_run(&guard_.w->loop, UV_RUN_ONCE);                                                                      \
         }                                                                                                              \
-        timer_stop(w, &guard_.timer);                                                                                  \
+        timer_stop(guard_.w, &guard_.timer);                                                                           \
     } while (0)
