@@ -32,6 +32,7 @@ struct conn {
     struct timer deadline, tick;
     struct grave grave;
     int state; // enum conn_state in conn.c
+    bool is_agent;
     bool peel_wanted, peeled;
     struct frame_hello hello;
     struct buf *early; // HELLO or WELCOME being collected
