@@ -13,8 +13,20 @@ const char *rule_verb_name(enum rule_verb verb)
 
 // Classes of addresses ------------------------------------------------------------------------------------------
 
-#define V4(a, b, c, d, n) {AF_INET, n, {a, b, c, d}}
-#define V6(n, ...) {AF_INET6, n, {__VA_ARGS__}}
+#define V4(a, b, c, d, n)                                                                                              \
+    {                                                                                                                  \
+        AF_INET, n,                                                                                                    \
+        {                                                                                                              \
+            a, b, c, d                                                                                                 \
+        }                                                                                                              \
+    }
+#define V6(n, ...)                                                                                                     \
+    {                                                                                                                  \
+        AF_INET6, n,                                                                                                   \
+        {                                                                                                              \
+            __VA_ARGS__                                                                                                \
+        }                                                                                                              \
+    }
 
 static const struct block {
     struct cidr cidr;
@@ -26,10 +38,10 @@ static const struct block {
     {V4(10, 0, 0, 0, 8), ADDR_PRIVATE},
     {V4(172, 16, 0, 0, 12), ADDR_PRIVATE},
     {V4(192, 168, 0, 0, 16), ADDR_PRIVATE},
-    {V4(100, 64, 0, 0, 10), ADDR_PRIVATE},  // RFC 6598
-    {V4(192, 0, 0, 0, 24), ADDR_PRIVATE},   // RFC 6890
-    {V4(198, 18, 0, 0, 15), ADDR_PRIVATE},  // RFC 2544
-    {V4(192, 88, 99, 0, 24), ADDR_6TO4},    // RFC 7526
+    {V4(100, 64, 0, 0, 10), ADDR_PRIVATE}, // RFC 6598
+    {V4(192, 0, 0, 0, 24), ADDR_PRIVATE},  // RFC 6890
+    {V4(198, 18, 0, 0, 15), ADDR_PRIVATE}, // RFC 2544
+    {V4(192, 88, 99, 0, 24), ADDR_6TO4},   // RFC 7526
     {V4(224, 0, 0, 0, 4), ADDR_MULTICAST},
     {V4(240, 0, 0, 0, 4), ADDR_MULTICAST},
     {V6(128, 0), ADDR_UNSPECIFIED},
@@ -38,7 +50,7 @@ static const struct block {
     {V6(96, [8] = 0xff, [9] = 0xff), ADDR_MAPPED}, // translated, RFC 2765
     {V6(96, 0), ADDR_MAPPED},                      // compatible, RFC 4291 2.5.5.1
     {V6(16, 0x20, 0x02), ADDR_6TO4},
-    {V6(32, 0x20, 0x01), ADDR_6TO4},               // Teredo, RFC 4380
+    {V6(32, 0x20, 0x01), ADDR_6TO4}, // Teredo, RFC 4380
     {V6(96, 0x00, 0x64, 0xff, 0x9b), ADDR_NAT64},
     {V6(48, 0x00, 0x64, 0xff, 0x9b, 0x00, 0x01), ADDR_NAT64},
     {V6(10, 0xfe, 0x80), ADDR_LINK_LOCAL},
@@ -77,8 +89,8 @@ static int take_name(const struct scan *s, const char *at, size_t len, bool star
     if (star && len == 1 && *at == '*')
         return strcpy(name, "*"), 0;
     if (!scan_copy(name, SPEC_NAME_MAX + 1, at, len) || !spec_is_name(name))
-        return scan_fail(s, "\"%.*s\" is no name: 1 to 63 letters, digits, '.', '_', '-'",
-                         (int)(len < 100 ? len : 100), at);
+        return scan_fail(s, "\"%.*s\" is no name: 1 to 63 letters, digits, '.', '_', '-'", (int)(len < 100 ? len : 100),
+                         at);
     return 0;
 }
 

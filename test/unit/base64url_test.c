@@ -6,8 +6,9 @@
 // RFC 4648 section 10, without padding.
 static void knows_the_vectors(void **state)
 {
-    static const char *const vectors[][2] = {{"", ""},         {"f", "Zg"},         {"fo", "Zm8"},       {"foo", "Zm9v"},
-                                             {"foob", "Zm9vYg"}, {"fooba", "Zm9vYmE"}, {"foobar", "Zm9vYmFy"}};
+    static const char *const vectors[][2] = {
+        {"", ""},           {"f", "Zg"},          {"fo", "Zm8"},         {"foo", "Zm9v"},
+        {"foob", "Zm9vYg"}, {"fooba", "Zm9vYmE"}, {"foobar", "Zm9vYmFy"}};
     for (size_t i = 0; i < COUNT(vectors); i++) {
         char text[16], back[16];
         size_t len = strlen(vectors[i][0]);

@@ -10,8 +10,11 @@ static void reads_a_line(void **state)
 {
     struct pairing p;
     struct err e = ERR_INIT;
-    assert_int_equal(pairing_parse(&p, "  culvert://relay.example:8443/x?pin=" PIN "&token=" TOKEN
-                                       "&later=1&proxy=http://u%3Ap%2540w%40proxy:3128&outer=report\r\n", &e), 0);
+    assert_int_equal(pairing_parse(&p,
+                                   "  culvert://relay.example:8443/x?pin=" PIN "&token=" TOKEN
+                                   "&later=1&proxy=http://u%3Ap%2540w%40proxy:3128&outer=report\r\n",
+                                   &e),
+                     0);
     assert_string_equal(p.relay.host, "relay.example");
     assert_int_equal(p.relay.port, 8443);
     assert_string_equal(p.relay.path, "/x");

@@ -32,18 +32,18 @@ static void classes(void **state)
         const char *host;
         enum addr_class class;
     } cases[] = {
-        {"8.8.8.8", ADDR_PUBLIC},           {"172.15.255.255", ADDR_PUBLIC},  {"172.32.0.0", ADDR_PUBLIC},
-        {"128.0.0.1", ADDR_PUBLIC},         {"100.128.0.0", ADDR_PUBLIC},     {"2001:db8::1", ADDR_PUBLIC},
-        {"10.0.0.1", ADDR_PRIVATE},         {"172.16.0.1", ADDR_PRIVATE},     {"172.31.255.255", ADDR_PRIVATE},
-        {"192.168.1.1", ADDR_PRIVATE},      {"100.64.0.1", ADDR_PRIVATE},     {"100.127.255.255", ADDR_PRIVATE},
-        {"198.19.0.1", ADDR_PRIVATE},       {"fd00:ec2::254", ADDR_PRIVATE},  {"fc00::1", ADDR_PRIVATE},
-        {"fec0::1", ADDR_PRIVATE},          {"127.0.0.1", ADDR_LOOPBACK},     {"127.255.0.1", ADDR_LOOPBACK},
-        {"::1", ADDR_LOOPBACK},             {"169.254.169.254", ADDR_LINK_LOCAL}, {"fe80::1", ADDR_LINK_LOCAL},
-        {"febf::1", ADDR_LINK_LOCAL},       {"0.0.0.0", ADDR_UNSPECIFIED},    {"0.1.2.3", ADDR_UNSPECIFIED},
-        {"::", ADDR_UNSPECIFIED},           {"224.0.0.1", ADDR_MULTICAST},    {"255.255.255.255", ADDR_MULTICAST},
-        {"240.0.0.1", ADDR_MULTICAST},      {"ff02::1", ADDR_MULTICAST},      {"::ffff:8.8.8.8", ADDR_MAPPED},
-        {"::127.0.0.1", ADDR_MAPPED},       {"::ffff:0:7f00:1", ADDR_MAPPED}, {"2002:7f00:1::", ADDR_6TO4},
-        {"2001:0:1::", ADDR_6TO4},          {"64:ff9b::7f00:1", ADDR_NAT64},  {"64:ff9b:1::1", ADDR_NAT64},
+        {"8.8.8.8", ADDR_PUBLIC},      {"172.15.255.255", ADDR_PUBLIC},      {"172.32.0.0", ADDR_PUBLIC},
+        {"128.0.0.1", ADDR_PUBLIC},    {"100.128.0.0", ADDR_PUBLIC},         {"2001:db8::1", ADDR_PUBLIC},
+        {"10.0.0.1", ADDR_PRIVATE},    {"172.16.0.1", ADDR_PRIVATE},         {"172.31.255.255", ADDR_PRIVATE},
+        {"192.168.1.1", ADDR_PRIVATE}, {"100.64.0.1", ADDR_PRIVATE},         {"100.127.255.255", ADDR_PRIVATE},
+        {"198.19.0.1", ADDR_PRIVATE},  {"fd00:ec2::254", ADDR_PRIVATE},      {"fc00::1", ADDR_PRIVATE},
+        {"fec0::1", ADDR_PRIVATE},     {"127.0.0.1", ADDR_LOOPBACK},         {"127.255.0.1", ADDR_LOOPBACK},
+        {"::1", ADDR_LOOPBACK},        {"169.254.169.254", ADDR_LINK_LOCAL}, {"fe80::1", ADDR_LINK_LOCAL},
+        {"febf::1", ADDR_LINK_LOCAL},  {"0.0.0.0", ADDR_UNSPECIFIED},        {"0.1.2.3", ADDR_UNSPECIFIED},
+        {"::", ADDR_UNSPECIFIED},      {"224.0.0.1", ADDR_MULTICAST},        {"255.255.255.255", ADDR_MULTICAST},
+        {"240.0.0.1", ADDR_MULTICAST}, {"ff02::1", ADDR_MULTICAST},          {"::ffff:8.8.8.8", ADDR_MAPPED},
+        {"::127.0.0.1", ADDR_MAPPED},  {"::ffff:0:7f00:1", ADDR_MAPPED},     {"2002:7f00:1::", ADDR_6TO4},
+        {"2001:0:1::", ADDR_6TO4},     {"64:ff9b::7f00:1", ADDR_NAT64},      {"64:ff9b:1::1", ADDR_NAT64},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct addr a = at(cases[i].host, 1);
@@ -54,9 +54,10 @@ static void classes(void **state)
 
 static void names_cover_public_addresses_only(void **state)
 {
-    static const char *const special[] = {"127.0.0.1", "::1",       "10.0.0.1",        "fd00::1",       "169.254.169.254",
-                                          "0.0.0.0",   "::",        "::ffff:8.8.8.8",  "2002:808:808::", "64:ff9b::808:808",
-                                          "224.0.0.1", "100.64.0.1", "::ffff:127.0.0.1"};
+    static const char *const special[] = {
+        "127.0.0.1", "::1",        "10.0.0.1",        "fd00::1",        "169.254.169.254",
+        "0.0.0.0",   "::",         "::ffff:8.8.8.8",  "2002:808:808::", "64:ff9b::808:808",
+        "224.0.0.1", "100.64.0.1", "::ffff:127.0.0.1"};
     assert_true(dials("db.example:5432", "db.example", "8.8.8.8", 5432));
     assert_true(dials("db.example:5432", "DB.Example.", "8.8.8.8", 5432));
     assert_true(dials("*.example:*", "a.b.example", "2001:db8::1", 1));
@@ -81,8 +82,8 @@ static void wide_blocks_stop_before_special_ones(void **state)
     assert_true(dials("0.0.0.0/0:22", "any.example", "10.0.0.1", 22));
     assert_true(dials("[::/0]:22", NULL, "fd00::1", 22));
     static const char *const never4[] = {"127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "255.255.255.255"};
-    static const char *const never6[] = {"::1", "fe80::1", "::", "ff02::1", "::ffff:10.0.0.1", "2002:7f00:1::",
-                                         "64:ff9b::7f00:1", "::127.0.0.1"};
+    static const char *const never6[] = {"::1",           "fe80::1",         "::",         "ff02::1", "::ffff:10.0.0.1",
+                                         "2002:7f00:1::", "64:ff9b::7f00:1", "::127.0.0.1"};
     for (size_t i = 0; i < COUNT(never4); i++) {
         assert_false(dials("0.0.0.0/0:22", NULL, never4[i], 22));
         assert_false(dials("0.0.0.0/1:22", NULL, never4[i], 22));
@@ -224,7 +225,8 @@ static void refused(void **state)
 static void sameness(void **state)
 {
     struct rule a = rule(RULE_ALLOW, "DB.example.:22"), b = rule(RULE_ALLOW, "db.example:22"),
-                c = rule(RULE_ALLOW, "[::1]:22"), d = rule(RULE_ALLOW, "[::1/128]:22"), u = rule(RULE_ALLOW, "db.example:22/udp");
+                c = rule(RULE_ALLOW, "[::1]:22"), d = rule(RULE_ALLOW, "[::1/128]:22"),
+                u = rule(RULE_ALLOW, "db.example:22/udp");
     assert_true(rule_same(&a, &b));
     assert_true(rule_same(&c, &d));
     assert_false(rule_same(&a, &c));

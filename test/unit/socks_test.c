@@ -38,7 +38,10 @@ static enum socks_event feed(struct socks *s, const void *data, size_t len, size
 
 static void connects_at_every_cut(void **state)
 {
-    static const char talk[] = "\x05\x02\x01\x00" "\x05\x01\x00\x03\x0b" "example.org\x01\xbb" "GET";
+    static const char talk[] = "\x05\x02\x01\x00"
+                               "\x05\x01\x00\x03\x0b"
+                               "example.org\x01\xbb"
+                               "GET";
     uint8_t said[64];
     size_t said_len, left;
     for (size_t step = 1; step <= sizeof talk; step++) {
@@ -63,7 +66,9 @@ static void connects_at_every_cut(void **state)
 
 static void login_at_every_cut(void **state)
 {
-    static const char talk[] = "\x05\x01\x02" "\x01\x04user\x02pw" "\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00";
+    static const char talk[] = "\x05\x01\x02"
+                               "\x01\x04user\x02pw"
+                               "\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00";
     uint8_t said[64];
     size_t said_len, left;
     for (size_t step = 1; step <= sizeof talk; step++) {
@@ -111,19 +116,26 @@ static void steps_cannot_be_skipped(void **state)
         const char *said;
         size_t said_len;
     } cases[] = {
-        {true, "\x05\x01\x00", 3, "\x05\xff", 2},                                     // does not offer a login
-        {true, "\x05\x00", 2, "\x05\xff", 2},                                         // offers nothing
+        {true, "\x05\x01\x00", 3, "\x05\xff", 2},                                          // does not offer a login
+        {true, "\x05\x00", 2, "\x05\xff", 2},                                              // offers nothing
         {true, "\x05\x01\x02\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50", 13, "\x05\x02", 2}, // request instead of login
-        {true, "\x05\x01\x02\x01\x00\x00", 6, "\x05\x02", 2},                         // empty user
+        {true, "\x05\x01\x02\x01\x00\x00", 6, "\x05\x02", 2},                              // empty user
         {false, "\x05\x01\x02", 3, "\x05\xff", 2},
-        {false, "\x04\x01\x00\x50\x7f\x00\x00\x01\x00", 9, "", 0},                    // SOCKS4
+        {false, "\x04\x01\x00\x50\x7f\x00\x00\x01\x00", 9, "", 0}, // SOCKS4
         {false, "GET / HTTP/1.1", 14, "", 0},
-        {false, "\x05\x01\x00\x01\x01u\x01p", 8, "\x05\x00", 2},                      // login nobody asked for
-        {false, "\x05\x01\x00\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50", 13, "\x05\x00\x05\x07\x00\x01\x00\x00\x00\x00\x00\x00", 12},
-        {false, "\x05\x01\x00\x05\x01\x00\x02\x7f\x00\x00\x01\x00\x50", 13, "\x05\x00\x05\x08\x00\x01\x00\x00\x00\x00\x00\x00", 12},
-        {false, "\x05\x01\x00\x05\x01\x00\x03\x00\x00\x50", 10, "\x05\x00\x05\x01\x00\x01\x00\x00\x00\x00\x00\x00", 12}, // empty name
-        {false, "\x05\x01\x00\x05\x01\x00\x03\x02" "a\x00\x00\x50", 12, "\x05\x00\x05\x01\x00\x01\x00\x00\x00\x00\x00\x00", 12},
-        {false, "\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x00", 13, "\x05\x00\x05\x05\x00\x01\x00\x00\x00\x00\x00\x00", 12},
+        {false, "\x05\x01\x00\x01\x01u\x01p", 8, "\x05\x00", 2}, // login nobody asked for
+        {false, "\x05\x01\x00\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50", 13,
+         "\x05\x00\x05\x07\x00\x01\x00\x00\x00\x00\x00\x00", 12},
+        {false, "\x05\x01\x00\x05\x01\x00\x02\x7f\x00\x00\x01\x00\x50", 13,
+         "\x05\x00\x05\x08\x00\x01\x00\x00\x00\x00\x00\x00", 12},
+        {false, "\x05\x01\x00\x05\x01\x00\x03\x00\x00\x50", 10, "\x05\x00\x05\x01\x00\x01\x00\x00\x00\x00\x00\x00",
+         12}, // empty name
+        {false,
+         "\x05\x01\x00\x05\x01\x00\x03\x02"
+         "a\x00\x00\x50",
+         12, "\x05\x00\x05\x01\x00\x01\x00\x00\x00\x00\x00\x00", 12},
+        {false, "\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x00", 13,
+         "\x05\x00\x05\x05\x00\x01\x00\x00\x00\x00\x00\x00", 12},
     };
     for (size_t i = 0; i < COUNT(cases); i++)
         for (size_t step = 1; step < 16; step++) {
@@ -161,7 +173,10 @@ static void ip6_both_ways(void **state)
     uint8_t said[64];
     size_t said_len, left;
     socks_init(&s, false);
-    assert_int_equal(FEED(&s, "\x05\x01\x00\x05\x01\x00\x04\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x16", 99), SOCKS_ASKED);
+    assert_int_equal(
+        FEED(&s, "\x05\x01\x00\x05\x01\x00\x04\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x16",
+             99),
+        SOCKS_ASKED);
     assert_string_equal(s.dest.host, "2001:db8::1");
     assert_int_equal(s.dest.port, 22);
     assert_true(addr_parse_ip(&bound, "2001:db8::2", 22));
@@ -179,16 +194,25 @@ static void udp_headers(void **state)
     struct addr from;
     uint8_t head[SOCKS_UDP_HEAD_MAX];
     size_t used;
-    assert_true(socks_udp_parse((const uint8_t *)"\0\0\0\x03\x02" "ab\x00\x35xyz", 12, &d, &used));
+    assert_true(socks_udp_parse((const uint8_t *)"\0\0\0\x03\x02"
+                                                 "ab\x00\x35xyz",
+                                12, &d, &used));
     assert_int_equal(used, 9);
     assert_string_equal(d.host, "ab");
     assert_int_equal(d.port, 53);
-    assert_false(socks_udp_parse((const uint8_t *)"\0\0\1\x03\x02" "ab\x00\x35xyz", 12, &d, &used)); // a fragment
-    assert_false(socks_udp_parse((const uint8_t *)"\0\0\0\x02\x02" "ab\x00\x35xyz", 12, &d, &used));
+    assert_false(socks_udp_parse((const uint8_t *)"\0\0\1\x03\x02"
+                                                  "ab\x00\x35xyz",
+                                 12, &d, &used)); // a fragment
+    assert_false(socks_udp_parse((const uint8_t *)"\0\0\0\x02\x02"
+                                                  "ab\x00\x35xyz",
+                                 12, &d, &used));
     assert_false(socks_udp_parse((const uint8_t *)"\0\0\0\x01\x7f\0\0\1\0\0", 10, &d, &used)); // port 0
     for (size_t len = 0; len < 9; len++) {
         uint8_t *cut = malloc(len + 1);
-        memcpy(cut, "\0\0\0\x03\x02" "ab\x00\x35", len);
+        memcpy(cut,
+               "\0\0\0\x03\x02"
+               "ab\x00\x35",
+               len);
         assert_false(socks_udp_parse(cut, len, &d, &used));
         free(cut);
     }

@@ -8,11 +8,11 @@ static void addresses(void **state)
     static const struct {
         const char *text, *bare, *same;
     } good[] = {
-        {"8080", SPEC_LOOPBACK, "127.0.0.1:8080"}, {"443", "*", "*:443"},
-        {"0", SPEC_LOOPBACK, "127.0.0.1:0"},       {"*:443", SPEC_LOOPBACK, "*:443"},
-        {"localhost:1", "*", "localhost:1"},       {"[::1]:65535", "*", "[::1]:65535"},
-        {"[fe80::1%eth0]:1", "*", "[fe80::1%eth0]:1"},
-        {"unix:/run/a", "*", "unix:/run/a"},       {"unix:/a%3ab%25", "*", "unix:/a%3Ab%25"},
+        {"8080", SPEC_LOOPBACK, "127.0.0.1:8080"},     {"443", "*", "*:443"},
+        {"0", SPEC_LOOPBACK, "127.0.0.1:0"},           {"*:443", SPEC_LOOPBACK, "*:443"},
+        {"localhost:1", "*", "localhost:1"},           {"[::1]:65535", "*", "[::1]:65535"},
+        {"[fe80::1%eth0]:1", "*", "[fe80::1%eth0]:1"}, {"unix:/run/a", "*", "unix:/run/a"},
+        {"unix:/a%3ab%25", "*", "unix:/a%3Ab%25"},
     };
     for (size_t i = 0; i < COUNT(good); i++) {
         struct spec_addr a, again;
@@ -29,10 +29,10 @@ static void addresses(void **state)
 static void addresses_refused(void **state)
 {
     static const char *const bad[][2] = {
-        {"", "missing"},           {":80", "*"},           {"80a", "no port"},      {"host", "no port"},
-        {"70000", "out of range"}, {"host:", "missing"},   {"::1:80", "*"},         {"host:70000", "out of range"},
-        {"a:80:b", "too much"},    {"unix:run", "whole"},  {"unix:", "whole"},      {"unix:/a:b", "too much"},
-        {"[::1:80", "no IPv6"},    {"a b:80", "contain"},  {"[::g]:1", "no IPv6"},  {"h:99999999999999999999", "range"},
+        {"", "missing"},           {":80", "*"},           {"80a", "no port"},     {"host", "no port"},
+        {"70000", "out of range"}, {"host:", "missing"},   {"::1:80", "*"},        {"host:70000", "out of range"},
+        {"a:80:b", "too much"},    {"unix:run", "whole"},  {"unix:", "whole"},     {"unix:/a:b", "too much"},
+        {"[::1:80", "no IPv6"},    {"a b:80", "contain"},  {"[::g]:1", "no IPv6"}, {"h:99999999999999999999", "range"},
         {"\xc3\xa4:80", "xn--"},   {"a..b:80", "1 to 63"}, {"[]:1", "no IPv6"},
     };
     struct spec_addr a;
@@ -52,7 +52,8 @@ static void addresses_refused(void **state)
 
 static void destinations(void **state)
 {
-    static const char *const good[] = {"localhost:80", "192.0.2.1:22", "[2001:db8::1]:22", "unix:/run/x%3Ay", "web@site7"};
+    static const char *const good[] = {"localhost:80", "192.0.2.1:22", "[2001:db8::1]:22", "unix:/run/x%3Ay",
+                                       "web@site7"};
     struct spec_dest d;
     struct err e = ERR_INIT;
     char text[SPEC_TEXT_MAX];
@@ -70,10 +71,10 @@ static void destinations(void **state)
     assert_string_equal(d.path, "/run/udp");
 
     static const char *const bad[][2] = {
-        {"", "missing"},     {"host", "no port"},    {"host:0", "range"},  {"*:80", "contain"}, {"::1:80", "colons"},
-        {":80", "missing"},  {"u@h:22", "service"},  {"@b", "no name"},    {"a@", "no name"},   {"a@b@c", "no name"},
-        {"a:b", "no port"},  {"-a@b", "no name"},    {"unix:x", "whole"},  {"a b@c", "no name"}, {"host:+1", "no port"},
-        {"unix:/a:b", "%3A"},
+        {"", "missing"},      {"host", "no port"},  {"host:0", "range"},    {"*:80", "contain"},
+        {"::1:80", "colons"}, {":80", "missing"},   {"u@h:22", "service"},  {"@b", "no name"},
+        {"a@", "no name"},    {"a@b@c", "no name"}, {"a:b", "no port"},     {"-a@b", "no name"},
+        {"unix:x", "whole"},  {"a b@c", "no name"}, {"host:+1", "no port"}, {"unix:/a:b", "%3A"},
     };
     for (size_t i = 0; i < COUNT(bad); i++) {
         assert_int_equal(spec_dest_parse(&d, bad[i][0], &e), -1);
@@ -189,14 +190,9 @@ static void listen_rules_of_explain(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(addresses),
-        cmocka_unit_test(addresses_refused),
-        cmocka_unit_test(destinations),
-        cmocka_unit_test(forwards),
-        cmocka_unit_test(forwards_refused),
-        cmocka_unit_test(offers),
-        cmocka_unit_test(names),
-        cmocka_unit_test(listen_rules_of_explain),
+        cmocka_unit_test(addresses), cmocka_unit_test(addresses_refused),       cmocka_unit_test(destinations),
+        cmocka_unit_test(forwards),  cmocka_unit_test(forwards_refused),        cmocka_unit_test(offers),
+        cmocka_unit_test(names),     cmocka_unit_test(listen_rules_of_explain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,9 +26,17 @@ static void relays(void **state)
         assert_memory_equal(&u, &again, sizeof u);
     }
     static const char *const bad[][2] = {
-        {"https://relay.example", "wss://"}, {"", "missing"},        {"wss://", "missing"},     {"r:0", "range"},
-        {"wss://u@r", "no user"},            {"r?x", "no query"},    {"r/x#y", "contain"},      {"r/a b", "contain"},
-        {"2001:db8::1", "brackets"},         {"r:", "port"},         {"r/\r\nHost: x", "contain"},
+        {"https://relay.example", "wss://"},
+        {"", "missing"},
+        {"wss://", "missing"},
+        {"r:0", "range"},
+        {"wss://u@r", "no user"},
+        {"r?x", "no query"},
+        {"r/x#y", "contain"},
+        {"r/a b", "contain"},
+        {"2001:db8::1", "brackets"},
+        {"r:", "port"},
+        {"r/\r\nHost: x", "contain"},
     };
     for (size_t i = 0; i < COUNT(bad); i++) {
         assert_int_equal(relay_url_parse(&u, bad[i][0], &e), -1);
@@ -79,9 +87,14 @@ static void proxies(void **state)
 static void proxies_refused_without_their_secrets(void **state)
 {
     static const char *const bad[][2] = {
-        {"ftp://u:hunter2@p:1", "unknown scheme"}, {"http://u:hunter2@", "missing"},  {"http://u:hunter2@p:x", "port"},
-        {"http://u:hunter2/@p:1", "no path"},      {"http://u:hunter2%@p", "encode"}, {"u:hunter2@p q", "contain"},
-        {"http://", "missing"},                    {"pac+", "script"},
+        {"ftp://u:hunter2@p:1", "unknown scheme"},
+        {"http://u:hunter2@", "missing"},
+        {"http://u:hunter2@p:x", "port"},
+        {"http://u:hunter2/@p:1", "no path"},
+        {"http://u:hunter2%@p", "encode"},
+        {"u:hunter2@p q", "contain"},
+        {"http://", "missing"},
+        {"pac+", "script"},
     };
     struct proxy_url p;
     struct err e = ERR_INIT;
