@@ -60,7 +60,7 @@ struct link_facts {
     char tls_issuer[256];      // issuer of the outer certificate, escaped
     char alpn[32];
     bool outer_trusted;        // the outer certificate verified for the name that was asked for
-    char outer_reason[128];    // when not: why
+    char outer_reason[192];    // when not: why
     bool has_exporter;         // outer TLS 1.3, terminated by this process
     uint8_t exporter[32];      // RFC 9266 tls-exporter
     bool has_pin;

@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: Apache-2.0
+// OpenSSL reads and writes the link below through a BIO of our own. Below never refuses a send, so no write ever
+// blocks; a read blocks exactly when the link below answers AGAIN, and that link owes the wake. The BIO hands OpenSSL
+// only what it asks for (no read-ahead), so after close_notify the bytes it still holds are the first raw ones.
+#include "link/tls.h"
+#include <assert.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/log.h"
+#include "link/tls_own.h"
+
+#define PINS_MAX 8
+#define OVERHEAD 64                       // what room keeps back for record headers and tags
+#define KEY_RECORDS (UINT64_C(1) << 22)
+#define KEY_MS (UINT64_C(3600) * 1000)
+
+struct tls {
+    struct link link;
+    SSL *ssl; // NULL once both directions are peeled
+    BIO_METHOD *method;
+    bool server, outer, report, opened;
+    bool inner; // its context checks pins
+    uint8_t pins[PINS_MAX][32];
+    size_t pin_count;
+    uint8_t peer_pin[32];
+    char *who;
+    char reason[192]; // why the certificate is not trusted
+    struct buf *in;   // from below, not handed to OpenSSL yet
+    enum link_status below; // its last answer to recv
+    bool end_sent, end_read;      // close_notify
+    bool peel_send, peel_recv;
+    uint64_t records, keyed_ms; // sent with the present key; since when
+};
+
+static struct tls *of(struct link *l) { return container_of(l, struct tls, link); }
+
+const char *tls_queue_text(void)
+{
+    unsigned long code = ERR_peek_last_error();
+    const char *text = code ? ERR_reason_error_string(code) : NULL;
+    if (!text && ERR_SYSTEM_ERROR(code))
+        text = strerror(ERR_GET_REASON(code));
+    return text ? text : "unknown reason";
+}
+
+// --- the BIO
+
+static int bio_write(BIO *bio, const char *data, int len)
+{
+    struct tls *t = BIO_get_data(bio);
+    struct pool *pool = &t->link.w->pool;
+    BIO_clear_retry_flags(bio);
+    for (int at = 0; at < len;) {
+        size_t n = (size_t)(len - at);
+        struct buf *b = n <= BUF_SMALL_MAX - BUF_HEADROOM ? buf_get_small(pool, BUF_HEADROOM, n) : buf_get(pool);
+        if (!t->link.below->below)
+            b->start = 0; // nobody prepends to it: a whole record fits
+        at += (int)buf_append(b, data + at, n);
+        link_send(t->link.below, b);
+    }
+    return len;
+}
+
+static bool pull(struct tls *t)
+{
+    if (!t->in)
+        t->below = link_recv(t->link.below, &t->in);
+    if (t->in && t->below != LINK_OK)
+        t->in = NULL;
+    return t->in;
+}
+
+static int bio_read(BIO *bio, char *out, int len)
+{
+    struct tls *t = BIO_get_data(bio);
+    size_t got = 0;
+    BIO_clear_retry_flags(bio);
+    while (got < (size_t)len && pull(t)) {
+        size_t n = (size_t)len - got < t->in->len ? (size_t)len - got : t->in->len;
+        memcpy(out + got, buf_data(t->in), n);
+        buf_skip(t->in, n);
+        got += n;
+        if (t->in->len == 0) {
+            buf_put(t->in);
+            t->in = NULL;
+        }
+    }
+    if (got)
+        return (int)got;
+    if (t->below == LINK_AGAIN) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    return t->below == LINK_END ? 0 : -1;
+}
+
+static long bio_ctrl(BIO *bio, int cmd, long num, void *ptr)
+{
+    struct tls *t = BIO_get_data(bio);
+    switch (cmd) {
+    case BIO_CTRL_FLUSH:
+        return 1;
+    case BIO_CTRL_EOF:
+        return !t->in && t->below == LINK_END;
+    default:
+        return 0;
+    }
+}
+
+static void set_bio(struct tls *t)
+{
+    t->method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "link");
+    BIO *bio = NULL;
+    if (t->method) {
+        BIO_meth_set_write(t->method, bio_write);
+        BIO_meth_set_read(t->method, bio_read);
+        BIO_meth_set_ctrl(t->method, bio_ctrl);
+        bio = BIO_new(t->method);
+    }
+    if (!bio)
+        abort();
+    BIO_set_data(bio, t);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(t->ssl, bio, bio);
+}
+
+// --- whom we talk to
+
+static void issuer_of(X509 *cert, char *out, size_t size)
+{
+    char *text = NULL;
+    BIO *bio = BIO_new(BIO_s_mem());
+    out[0] = 0;
+    if (!bio)
+        return;
+    X509_NAME_print_ex(bio, X509_get_issuer_name(cert), 0, XN_FLAG_ONELINE & ~XN_FLAG_SPC_EQ);
+    long len = BIO_get_mem_data(bio, &text);
+    if (len > 0)
+        log_escape(out, size, text, (size_t)len);
+    BIO_free(bio);
+}
+
+// Outer TLS, client: notes the first thing wrong with the chain.
+static int on_verify(int ok, X509_STORE_CTX *store)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct tls *t = SSL_get_app_data(ssl);
+    if (ok)
+        return 1;
+    if (!t->reason[0]) {
+        X509 *cert = X509_STORE_CTX_get_current_cert(store);
+        char issuer[112] = "";
+        if (cert)
+            issuer_of(cert, issuer, sizeof(issuer));
+        snprintf(t->reason, sizeof(t->reason), "%s%s%s%s",
+                 X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)), cert ? " (issuer " : "", issuer,
+                 cert ? ")" : "");
+    }
+    return t->report;
+}
+
+int tls_check_pin(X509_STORE_CTX *store, void *arg)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct tls *t = SSL_get_app_data(ssl);
+    X509 *cert = X509_STORE_CTX_get0_cert(store);
+    bool known = t->server; // who may come in is judged after the handshake, by name
+    t->inner = true;
+    if (!cert || !tls_spki_pin(cert, t->peer_pin)) {
+        X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
+        return 0;
+    }
+    for (size_t i = 0; i < t->pin_count; i++) // all of them, whichever it is
+        known |= CRYPTO_memcmp(t->pins[i], t->peer_pin, 32) == 0;
+    if (known)
+        return 1;
+    char text[48];
+    EVP_EncodeBlock((uint8_t *)text, t->peer_pin, 32);
+    for (char *p = text; *p; p++)
+        *p = *p == '+' ? '-' : *p == '/' ? '_' : *p == '=' ? 0 : *p;
+    snprintf(t->reason, sizeof(t->reason), "its identity is %s and not the pinned one", text);
+    X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
+    return 0;
+}
+
+// "relay.example." and "relay.example" name the same.
+static void strip_dot(char *name)
+{
+    size_t len = strlen(name);
+    if (len > 1 && name[len - 1] == '.')
+        name[len - 1] = 0;
+}
+
+static bool set_peer(struct tls *t, const struct tls_options *o)
+{
+    struct addr ip;
+    char name[256];
+    if (!o->host)
+        return true;
+    snprintf(name, sizeof(name), "%s", o->host);
+    strip_dot(name);
+    bool is_ip = addr_parse_ip(&ip, name, 0);
+    X509_VERIFY_PARAM *param = SSL_get0_param(t->ssl);
+    SSL_set_hostflags(t->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+    SSL_set_verify(t->ssl, SSL_VERIFY_PEER, on_verify);
+    if (is_ip)
+        addr_host(&ip, name); // without brackets
+    if (is_ip ? !X509_VERIFY_PARAM_set1_ip_asc(param, name) : !SSL_set1_host(t->ssl, name))
+        return false;
+    const char *sni = o->sni ? o->sni : is_ip ? "" : name;
+    return !*sni || SSL_set_tlsext_host_name(t->ssl, sni);
+}
+
+static void note_outer(struct tls *t)
+{
+    struct link_facts *f = t->link.facts;
+    X509 *cert = SSL_get0_peer_certificate(t->ssl);
+    const unsigned char *alpn;
+    unsigned alpn_len;
+    snprintf(f->tls_version, sizeof(f->tls_version), "%s", SSL_get_version(t->ssl));
+    snprintf(f->tls_cipher, sizeof(f->tls_cipher), "%s", SSL_get_cipher_name(t->ssl));
+    if (cert)
+        issuer_of(cert, f->tls_issuer, sizeof(f->tls_issuer));
+    SSL_get0_alpn_selected(t->ssl, &alpn, &alpn_len);
+    log_escape(f->alpn, sizeof(f->alpn), alpn ? alpn : (const unsigned char *)"", alpn_len);
+    f->outer_trusted = !t->server && cert && !t->reason[0] && SSL_get_verify_result(t->ssl) == X509_V_OK;
+    snprintf(f->outer_reason, sizeof(f->outer_reason), "%s", t->reason);
+    // RFC 9266: the context is empty, which TLS 1.3 does not tell from none.
+    f->has_exporter = SSL_version(t->ssl) == TLS1_3_VERSION &&
+                      SSL_export_keying_material(t->ssl, f->exporter, sizeof(f->exporter), "EXPORTER-Channel-Binding",
+                                                 24, NULL, 0, 1) == 1;
+}
+
+// Our own inner TLS, known by its ALPN.
+static bool note_inner(struct tls *t)
+{
+    static const char label[] = "EXPORTER-culvert-udp-v1";
+    struct link_facts *f = t->link.facts;
+    const unsigned char *alpn;
+    unsigned alpn_len;
+    SSL_get0_alpn_selected(t->ssl, &alpn, &alpn_len);
+    if (alpn_len != 9 || memcmp(alpn, "culvert/1", 9) != 0)
+        return false;
+    if (!f)
+        return true;
+    memcpy(f->pin, t->peer_pin, sizeof(f->pin));
+    f->has_pin = true;
+    return SSL_export_keying_material(t->ssl, f->udp_secret, sizeof(f->udp_secret), label, sizeof(label) - 1, NULL, 0,
+                                      0) == 1;
+}
+
+// --- failures
+
+static enum link_status fail_with(struct tls *t, const char *text)
+{
+    return link_fail(&t->link, ERR_FAILED, WHY_PROTOCOL, "TLS with %s: %s", t->who, text);
+}
+
+static enum link_status fail_ssl(struct tls *t)
+{
+    unsigned long code = ERR_peek_last_error();
+    int reason = ERR_GET_REASON(code);
+    if (t->below == LINK_FAILED)
+        return link_failed_below(&t->link, "TLS with %s", t->who);
+    if (t->below == LINK_END)
+        return link_fail(&t->link, ERR_FAILED, WHY_ABORTED, "TLS with %s: %s", t->who,
+                         t->opened ? "the connection ended without close_notify"
+                                   : "the peer closed the connection during the handshake");
+    if (ERR_GET_LIB(code) == ERR_LIB_SSL && reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
+        return link_fail(&t->link, ERR_UNTRUSTED, WHY_POLICY, "TLS with %s: certificate verify failed: %s", t->who,
+                         t->reason[0] ? t->reason : X509_verify_cert_error_string(SSL_get_verify_result(t->ssl)));
+    if (!t->opened && ERR_GET_LIB(code) == ERR_LIB_SSL &&
+        (reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST || reason == SSL_R_UNKNOWN_PROTOCOL))
+        return fail_with(t, "the peer does not speak TLS there");
+    return fail_with(t, tls_queue_text());
+}
+
+// --- the six operations
+
+static enum link_status finish_open(struct tls *t)
+{
+    if (t->outer && t->link.facts)
+        note_outer(t);
+    if (t->inner && !note_inner(t)) {
+        fail_with(t, "the peer does not speak culvert/1");
+        link_shut(t->link.below, SHUT_END);
+        return LINK_FAILED;
+    }
+    t->opened = true;
+    t->keyed_ms = t->link.w->now_ms;
+    return LINK_OK;
+}
+
+static enum link_status tls_open(struct link *l)
+{
+    struct tls *t = of(l);
+    if (err_is(&l->err))
+        return LINK_FAILED;
+    if (t->opened)
+        return LINK_OK;
+    enum link_status s = link_open(l->below);
+    if (s != LINK_OK)
+        return s == LINK_FAILED ? link_failed_below(l, NULL) : s;
+    ERR_clear_error();
+    int rc = SSL_do_handshake(t->ssl);
+    if (rc == 1)
+        return finish_open(t);
+    if (SSL_get_error(t->ssl, rc) == SSL_ERROR_WANT_READ && t->below == LINK_AGAIN)
+        return LINK_AGAIN;
+    fail_ssl(t);
+    link_shut(l->below, SHUT_END); // behind the alert
+    return LINK_FAILED;
+}
+
+static void free_ssl(struct tls *t)
+{
+    SSL_free(t->ssl);
+    BIO_meth_free(t->method);
+    t->ssl = NULL;
+    t->method = NULL;
+}
+
+static void free_when_peeled(struct tls *t)
+{
+    if (t->ssl && t->peel_send && t->peel_recv && t->end_read)
+        free_ssl(t);
+}
+
+static enum link_status recv_raw(struct tls *t, struct buf **out)
+{
+    if (t->in) {
+        *out = t->in;
+        t->in = NULL;
+        return LINK_OK;
+    }
+    enum link_status s = link_recv(t->link.below, out);
+    return s == LINK_FAILED ? link_failed_below(&t->link, NULL) : s;
+}
+
+static enum link_status recv_sealed(struct tls *t, struct buf **out)
+{
+    size_t n = 0;
+    // Asks below first: most wakes find nothing, and OpenSSL takes longer to say so.
+    if (!SSL_has_pending(t->ssl) && !pull(t) && t->below == LINK_AGAIN)
+        return LINK_AGAIN;
+    struct buf *b = buf_get(&t->link.w->pool);
+    ERR_clear_error();
+    int rc = SSL_read_ex(t->ssl, buf_data(b), buf_tailroom(b), &n);
+    if (rc == 1) {
+        b->len = (uint32_t)n;
+        *out = b;
+        return LINK_OK;
+    }
+    buf_put(b);
+    switch (SSL_get_error(t->ssl, rc)) {
+    case SSL_ERROR_WANT_READ:
+        return LINK_AGAIN;
+    case SSL_ERROR_ZERO_RETURN:
+        t->end_read = true;
+        return LINK_END;
+    default:
+        return fail_ssl(t);
+    }
+}
+
+static enum link_status tls_recv(struct link *l, struct buf **out)
+{
+    struct tls *t = of(l);
+    if (err_is(&l->err))
+        return LINK_FAILED;
+    if (!t->opened)
+        return LINK_AGAIN;
+    if (!t->end_read) {
+        enum link_status s = recv_sealed(t, out);
+        if (s != LINK_END)
+            return s;
+        free_when_peeled(t);
+    }
+    return t->peel_recv ? recv_raw(t, out) : LINK_END;
+}
+
+static void renew_key(struct tls *t)
+{
+    uint64_t now = t->link.w->now_ms;
+    if (++t->records < KEY_RECORDS && now - t->keyed_ms < KEY_MS)
+        return;
+    t->records = 0;
+    t->keyed_ms = now;
+    if (SSL_version(t->ssl) == TLS1_3_VERSION)
+        SSL_key_update(t->ssl, SSL_KEY_UPDATE_NOT_REQUESTED); // goes out before the next record
+}
+
+static void tls_send(struct link *l, struct buf *b)
+{
+    struct tls *t = of(l);
+    size_t n;
+    if (t->peel_send && !err_is(&l->err)) {
+        link_send(l->below, b);
+        return;
+    }
+    if (!err_is(&l->err) && !t->end_sent && b->len) {
+        assert(t->opened);
+        renew_key(t);
+        ERR_clear_error();
+        if (SSL_write_ex(t->ssl, buf_data(b), b->len, &n) != 1) {
+            fail_with(t, tls_queue_text());
+            link_wake(l);
+        }
+    }
+    buf_put(b);
+}
+
+// After both close_notify nobody asks for bytes any more, but the link below may still have to read its own end.
+static void drain_below(struct tls *t)
+{
+    struct buf *b;
+    for (int i = 0; i < 16; i++) {
+        if (link_recv(t->link.below, &b) != LINK_OK)
+            return;
+        buf_put(b);
+    }
+    link_wake(&t->link);
+}
+
+static size_t tls_room(struct link *l)
+{
+    struct tls *t = of(l);
+    if (err_is(&l->err))
+        return BUF_SIZE;
+    if (t->end_sent && t->end_read && !t->peel_send && !t->peel_recv)
+        drain_below(t);
+    size_t room = link_room(l->below);
+    if (room && t->end_read && err_is(&l->below->err))
+        link_failed_below(l, "TLS with %s", t->who);
+    if (t->peel_send)
+        return room;
+    return room > OVERHEAD ? room - OVERHEAD : room ? 1 : 0;
+}
+
+static void send_end(struct tls *t)
+{
+    if (t->end_sent || !t->opened || err_is(&t->link.err))
+        return;
+    t->end_sent = true;
+    ERR_clear_error();
+    SSL_shutdown(t->ssl); // once: a second one would read
+}
+
+static void tls_shut(struct link *l, enum link_shut how)
+{
+    struct tls *t = of(l);
+    if (how == SHUT_END)
+        send_end(t);
+    else
+        link_fail(l, ERR_FAILED, WHY_ABORTED, "aborted");
+    link_shut(l->below, how);
+}
+
+static void tls_fini(struct link *l)
+{
+    struct tls *t = of(l);
+    free_ssl(t);
+    buf_put(t->in);
+    OPENSSL_cleanse(t->peer_pin, sizeof(t->peer_pin));
+    free(t->who);
+    free(t);
+}
+
+static const struct link_ops tls_ops = {
+    .name = "tls",
+    .open = tls_open,
+    .recv = tls_recv,
+    .send = tls_send,
+    .room = tls_room,
+    .shut = tls_shut,
+    .fini = tls_fini,
+};
+
+struct link *tls_over(struct link *below, const struct tls_options *o, struct buf *rest)
+{
+    struct tls *t = calloc(1, sizeof(*t));
+    if (!t || !(t->who = strdup(o->who ? o->who : "the peer")) || !(t->ssl = SSL_new(o->ctx)))
+        abort();
+    char *who = t->who;
+    SSL *ssl = t->ssl;
+    link_init(&t->link, &tls_ops, NULL, below);
+    t->who = who;
+    t->ssl = ssl;
+    t->server = o->server;
+    t->outer = o->outer;
+    t->report = o->report;
+    assert(o->pin_count <= PINS_MAX);
+    t->pin_count = o->pin_count;
+    if (o->pin_count)
+        memcpy(t->pins, o->pins, o->pin_count * sizeof(t->pins[0]));
+    if (rest && rest->len)
+        t->in = rest;
+    else
+        buf_put(rest);
+    SSL_set_app_data(ssl, t);
+    set_bio(t);
+    if (o->server)
+        SSL_set_accept_state(ssl);
+    else
+        SSL_set_connect_state(ssl);
+    if (!o->server && !set_peer(t, o))
+        link_fail(&t->link, ERR_USAGE, WHY_INTERNAL, "TLS with %s: not a host name", t->who);
+    return &t->link;
+}
+
+void tls_peel_send(struct link *l)
+{
+    struct tls *t = of(l);
+    assert(l->ops == &tls_ops);
+    send_end(t);
+    t->peel_send = true;
+    free_when_peeled(t);
+}
+
+void tls_peel_recv(struct link *l)
+{
+    struct tls *t = of(l);
+    assert(l->ops == &tls_ops);
+    t->peel_recv = true;
+    free_when_peeled(t);
+}
+
+bool tls_is_peeled(const struct link *l) { return container_of(l, struct tls, link)->ssl == NULL; }

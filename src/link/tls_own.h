@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the two halves of the tls link, the contexts and the link itself, share with nobody else.
+#pragma once
+#include <openssl/ssl.h>
+
+// OpenSSL's newest error as words; a static or queue-owned string, valid until the next OpenSSL call.
+const char *tls_queue_text(void);
+// The certificate check of the inner TLS: the peer's key against the pins of its link.
+int tls_check_pin(X509_STORE_CTX *store, void *arg);

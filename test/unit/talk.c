@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "talk.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "certs.h"
+#include "link/connect.h"
+#include "link/tls.h"
+#include "link/ws.h"
+
+static struct cert web, agent_key, relay_key;
+static SSL_CTX *outer_client, *outer_server, *inner_client, *inner_server;
+static uint8_t relay_pin[1][32];
+
+static void need(bool ok, const char *what)
+{
+    if (!ok) {
+        fprintf(stderr, "%s\n", what);
+        abort();
+    }
+}
+
+void talk_setup(void)
+{
+    struct err e = ERR_INIT;
+    cert_make(&web, "relay.example", "DNS:relay.example", NULL, false, -1, 10);
+    cert_make(&agent_key, "agent", NULL, NULL, false, -1, 10);
+    cert_make(&relay_key, "relay", NULL, NULL, false, -1, 10);
+    outer_client = tls_client_ctx(web.cert_file, &e);
+    outer_server = tls_server_ctx(web.cert_file, web.key_file, &e);
+    inner_client = tls_inner_ctx(false, agent_key.x509, agent_key.key, &e);
+    inner_server = tls_inner_ctx(true, relay_key.x509, relay_key.key, &e);
+    need(outer_client && outer_server && inner_client && inner_server, err_text(&e));
+    need(tls_spki_pin(relay_key.x509, relay_pin[0]), "pin");
+}
+
+void talk_teardown(void)
+{
+    SSL_CTX_free(outer_client);
+    SSL_CTX_free(outer_server);
+    SSL_CTX_free(inner_client);
+    SSL_CTX_free(inner_server);
+    cert_fini(&web);
+    cert_fini(&agent_key);
+    cert_fini(&relay_key);
+}
+
+// A prime period, so that no size of buffer or record hides a shift.
+uint8_t talk_byte(size_t at) { return (uint8_t)(at % 251 ^ at / 251); }
+
+static void finish(struct talker *t, enum talk_result result)
+{
+    t->result = result;
+    if (result == TALK_FAILED)
+        err_copy(&t->err, &t->top->err);
+    if (t->top->facts)
+        t->facts = *t->top->facts;
+    head_fini(&t->reader);
+    link_close(t->top);
+    t->top = NULL;
+    if (t->other->result != TALK_RUNNING)
+        *t->done = true;
+}
+
+static struct link *put_tls(struct talker *t, bool inner, struct buf *rest)
+{
+    struct tls_options o = {.ctx = t->server ? outer_server : outer_client, .server = t->server, .outer = true,
+                            .host = t->server ? NULL : "relay.example", .who = t->server ? "client" : "relay.example:443"};
+    if (inner) {
+        o.ctx = t->server ? inner_server : inner_client;
+        o.outer = false;
+        o.host = NULL;
+        if (!t->server) {
+            o.pins = relay_pin;
+            o.pin_count = 1;
+        }
+    }
+    return tls_over(t->top, &o, rest);
+}
+
+static struct link *put_client(struct talker *t, char layer)
+{
+    struct connect_options c = {.proxy = "proxy:3128", .host = "relay.example", .port = 443, .user = "u", .password = "p"};
+    struct ws_client_options ws = {.host = "relay.example", .path = "/", .protocol = WS_SUBPROTOCOL};
+    switch (layer) {
+    case 'C':
+        return connect_over(t->top, &c);
+    case 'W':
+        return ws_client_over(t->top, &ws);
+    default:
+        return put_tls(t, layer == 'I', NULL);
+    }
+}
+
+static struct buf *one_rest(struct talker *t)
+{
+    struct bufq q;
+    bufq_init(&q);
+    head_rest(&t->reader, &q);
+    struct buf *b = bufq_pop(&q);
+    need(bufq_empty(&q), "more than one buffer behind a head");
+    return b;
+}
+
+// Puts the server's next layer over, when what it needs has been read.
+static enum link_status put_server(struct talker *t)
+{
+    char layer = *t->layers;
+    if (layer == 'T' || layer == 'I') {
+        t->top = put_tls(t, layer == 'I', one_rest(t));
+    } else {
+        struct http_head h;
+        const char *why;
+        enum link_status s = link_open(t->top);
+        if (s != LINK_OK || (s = head_read(&t->reader, t->top, true, &h, &why)) != LINK_OK)
+            return s == LINK_END ? LINK_FAILED : s;
+        if (layer == 'C') {
+            static const char yes[] = "HTTP/1.0 200 yes\r\nContent-Length: 5\r\n\r\n"; // the length means nothing
+            need(http_text_is(h.method, "CONNECT") && http_text_is(h.target, "relay.example:443"), "CONNECT");
+            need(http_text_is(*http_get(&h, "Proxy-Authorization"), "Basic dTpw"), "credentials");
+            head_done(&t->reader);
+            link_send(t->top, buf_copy(&t->w->pool, yes, sizeof(yes) - 1));
+        } else {
+            struct buf *head = t->reader.text; // the parsed head points into it
+            struct bufq q = {0};
+            size_t used = t->reader.used;
+            t->reader.text = NULL;
+            head_rest(&t->reader, &q);
+            need(bufq_empty(&q), "bytes before the answer");
+            need(used == head->len, "bytes behind the request");
+            need(ws_is_upgrade(&h), "upgrade");
+            t->top = ws_server_over(t->top, &h, WS_SUBPROTOCOL, NULL);
+            buf_put(head);
+        }
+    }
+    link_own(t->top, &t->wake);
+    t->layers++;
+    return LINK_OK;
+}
+
+static enum link_status open_all(struct talker *t)
+{
+    while (t->server && *t->layers) {
+        enum link_status s = put_server(t);
+        if (s != LINK_OK)
+            return s;
+    }
+    return link_open(t->top);
+}
+
+// The greeting of a carrier that is peeled: each side's last inner bytes.
+static bool greet(struct talker *t)
+{
+    struct buf *b;
+    if (!t->server && !t->greeted) {
+        t->greeted = true;
+        link_send(t->top, buf_copy(&t->w->pool, "HELLO", 5));
+    }
+    switch (link_recv(t->top, &b)) {
+    case LINK_OK:
+        need(b->len == (t->server ? 5 : 7) && memcmp(buf_data(b), t->server ? "HELLO" : "WELCOME", b->len) == 0, "greeting");
+        buf_put(b);
+        break;
+    case LINK_AGAIN:
+        return false;
+    default:
+        finish(t, TALK_FAILED);
+        return false;
+    }
+    if (t->server)
+        link_send(t->top, buf_copy(&t->w->pool, "WELCOME", 7));
+    tls_peel_send(t->top);
+    tls_peel_recv(t->top);
+    t->peel = false;
+    return true;
+}
+
+static bool read_all(struct talker *t)
+{
+    struct buf *b;
+    while (!t->ended) {
+        switch (link_recv(t->top, &b)) {
+        case LINK_OK:
+            need(b->len > 0, "an empty buffer");
+            for (size_t i = 0; i < b->len; i++)
+                need(buf_data(b)[i] == talk_byte(t->got + i), "a wrong byte");
+            t->got += b->len;
+            buf_put(b);
+            break;
+        case LINK_AGAIN:
+            return true;
+        case LINK_END:
+            need(t->got == t->to_read, "an end before all was read");
+            t->ended = true;
+            break;
+        case LINK_FAILED:
+            need(err_is(&t->top->err), "a failure without an error");
+            finish(t, TALK_FAILED);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void send_all(struct talker *t)
+{
+    while (t->sent < t->to_send && link_room(t->top) > 0) {
+        struct buf *b = buf_get(&t->w->pool);
+        size_t n = t->to_send - t->sent, max = t->chunk ? t->chunk : buf_tailroom(b);
+        n = n < max ? n : max;
+        for (size_t i = 0; i < n; i++)
+            buf_data(b)[i] = talk_byte(t->sent + i);
+        b->len = (uint32_t)n;
+        t->sent += n;
+        link_send(t->top, b);
+    }
+    if (t->sent == t->to_send && !t->shut && (!t->no_shut || t->ended)) {
+        t->shut = true;
+        link_shut(t->top, SHUT_END);
+    }
+}
+
+static void on_wake(struct wake *wake)
+{
+    struct talker *t = container_of(wake, struct talker, wake);
+    if (t->result != TALK_RUNNING)
+        return;
+    if (!t->opened) {
+        enum link_status s = open_all(t);
+        if (s == LINK_FAILED)
+            finish(t, TALK_FAILED);
+        if (s != LINK_OK)
+            return;
+        t->opened = true;
+    }
+    if (t->peel && !greet(t))
+        return;
+    if (!read_all(t))
+        return;
+    send_all(t);
+    if (t->ended && t->shut && link_room(t->top) > 0)
+        finish(t, err_is(&t->top->err) ? TALK_FAILED : TALK_OK);
+}
+
+static void start(struct talker *t, struct talker *other, struct talk *talk, struct worker *w, struct link *base)
+{
+    t->w = w;
+    t->top = base;
+    t->other = other;
+    t->done = &talk->done;
+    wake_init(&t->wake, on_wake);
+    wake_post(w, &t->wake);
+}
+
+void talk_start(struct talk *t, struct worker *w, struct link *client, struct link *server, const char *layers,
+                size_t from_client, size_t from_server)
+{
+    *t = (struct talk){.client = {.to_send = from_client, .to_read = from_server},
+                       .server = {.to_send = from_server, .to_read = from_client, .server = true, .layers = layers}};
+    start(&t->client, &t->server, t, w, client);
+    start(&t->server, &t->client, t, w, server);
+    for (const char *p = layers; *p; p++)
+        t->client.top = put_client(&t->client, *p);
+    link_own(t->client.top, &t->client.wake);
+    link_own(t->server.top, &t->server.wake);
+}
+
+static void end(struct talker *t)
+{
+    wake_cancel(&t->wake);
+    head_fini(&t->reader);
+    link_close(t->top);
+    t->top = NULL;
+    err_fini(&t->err);
+}
+
+void talk_fini(struct talk *t)
+{
+    end(&t->client);
+    end(&t->server);
+}
