@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// The connect flags.
+#include "cmd/connect.h"
+#include <openssl/crypto.h>
+#include <string.h>
+#include "cmd/command.h"
+
+const struct option connect_options[] = {
+    {"relay", 0, "RELAY", 0, "name[:port] or wss://name[:port][/path]; ws://… only behind a front of your own; default: the "
+                             "relay joined last"},
+    {"proxy", 0, "PROXY", OPT_MANY, "http://[user[:password]@]host[:port], or none; several: a chain, in order; default "
+                                    "auto: https_proxy, HTTPS_PROXY, all_proxy and no_proxy"},
+    {"proxy-login", 0, "FILE", OPT_MANY, "user:password for the proxies, in order, each from a file of mode 0600"},
+    {"ca", 0, "FILE", 0, "trust these certificate authorities for the relay's web certificate instead of the system's"},
+    {"outer", 0, "verify|report", 0, "whether an untrusted web certificate is refused or only reported; the relay's own key "
+                                     "is checked in any case; default: what the invitation says"},
+    {"peel", 0, "auto|never", 0, "whether the inner TLS is taken off where nobody sits in between; default auto"},
+    {NULL},
+};
+
+static int add_login(const struct option_value *v, struct proxy_url *p, struct err *e)
+{
+    char text[2 * URL_LOGIN_MAX + 2];
+    int rc = secret_read(v->text, text, sizeof text, e);
+    char *colon = rc == 0 ? strchr(text, ':') : NULL;
+    if (rc == 0 && (!colon || colon - text > URL_LOGIN_MAX || strlen(colon + 1) > URL_LOGIN_MAX))
+        rc = err_set(e, ERR_USAGE, WHY_NONE, "%s: holds no user:password", v->place);
+    if (rc == 0) {
+        p->has_login = true;
+        memcpy(p->user, text, (size_t)(colon - text));
+        p->user[colon - text] = 0;
+        memcpy(p->password, colon + 1, strlen(colon + 1) + 1);
+    }
+    OPENSSL_cleanse(text, sizeof text);
+    return rc;
+}
+
+static int add_proxy(const struct option_value *v, struct connect *out, size_t count, struct err *e)
+{
+    if (out->c.proxy_count == PAIRING_PROXIES)
+        return options_bad(v, e, "at most %d proxies", PAIRING_PROXIES);
+    struct proxy_url *p = &out->proxies[out->c.proxy_count];
+    if (proxy_url_parse(p, v->text, e) < 0) {
+        const char *name = v->source == OPTION_FLAG ? "--proxy" : v->place; // a place repeats the text, and its password
+        err_prefix(e, "%s", name);
+        return -1;
+    }
+    if (p->kind == PROXY_AUTO || p->kind == PROXY_NONE) {
+        if (count > 1)
+            return options_bad(v, e, "stands alone");
+        out->c.proxy_count = p->kind == PROXY_NONE; // one hop of kind none: direct
+        return 0;
+    }
+    if (p->kind != PROXY_HTTP)
+        return err_set(e, ERR_USAGE, WHY_NONE, "--proxy: %s proxies are not supported; http://host:port is",
+                       proxy_kind_name(p->kind));
+    out->c.proxy_count++;
+    return 0;
+}
+
+static int parse_proxies(const struct options *o, struct connect *out, struct err *e)
+{
+    size_t count = options_count(o, "proxy"), logins = options_count(o, "proxy-login");
+    for (size_t i = 0; i < count; i++)
+        if (add_proxy(options_nth(o, "proxy", i), out, count, e) < 0)
+            return -1;
+    if (logins > out->c.proxy_count)
+        return err_set(e, ERR_USAGE, WHY_NONE, "--proxy-login: more logins than --proxy");
+    for (size_t i = 0; i < logins; i++)
+        if (add_login(options_nth(o, "proxy-login", i), &out->proxies[i], e) < 0)
+            return -1;
+    return 0;
+}
+
+int connect_parse(const struct options *o, struct connect *out, struct err *e)
+{
+    static const char *const outer[] = {"verify", "report", NULL}, *const peel[] = {"auto", "never", NULL};
+    const char *relay = options_get(o, "relay");
+    unsigned which_outer = 2, which_peel = 0;
+    *out = (struct connect){0};
+    if (relay && relay_url_parse(&out->relay, relay, e) < 0) {
+        err_prefix(e, "--relay");
+        return -1;
+    }
+    if (parse_proxies(o, out, e) < 0 || options_word(o, "outer", outer, &which_outer, e) < 0 ||
+        options_word(o, "peel", peel, &which_peel, e) < 0)
+        return -1;
+    out->c.relay = relay ? &out->relay : NULL;
+    out->c.proxies = out->proxies;
+    out->c.ca_file = options_get(o, "ca");
+    out->c.outer = which_outer == 2 ? AGENT_OUTER_DEFAULT : which_outer == 1 ? AGENT_OUTER_REPORT : AGENT_OUTER_VERIFY;
+    out->c.peel_never = which_peel == 1;
+    return 0;
+}
+
+void connect_fini(struct connect *c)
+{
+    for (size_t i = 0; i < PAIRING_PROXIES; i++)
+        proxy_url_wipe(&c->proxies[i]);
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// The connect flags of `agent` and `join`: option values → struct agent_connect. The parsed values live in struct
+// connect; connect_fini wipes them.
+#pragma once
+#include "agent/agent.h"
+#include "cmd/options.h"
+
+struct connect {
+    struct relay_url relay;
+    struct proxy_url proxies[PAIRING_PROXIES];
+    struct agent_connect c;
+};
+
+int connect_parse(const struct options *o, struct connect *out, struct err *e);
+void connect_fini(struct connect *c);

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of the relay, for the files of this folder only: the relay itself, its members (enrolled identities that are
+// here now), their visits (sessions) and what those have asked for. The relay owns members, a member its visits, a visit its
+// session, its carrier and its listeners. Everything lives on one worker.
+#pragma once
+#include <jansson.h>
+#include "control/control.h"
+#include "dial/resolve.h"
+#include "forward/entry.h"
+#include "forward/forward.h"
+#include "forward/listen.h"
+#include "relay/front.h"
+#include "relay/relay.h"
+#include "session/budget.h"
+#include "session/conn.h"
+#include "trust/identity.h"
+#include "trust/keeper.h"
+
+#define RELAY_PORTS_MAX 32    // --listen and --listen-plain
+#define MEMBER_VISITS_MAX 64  // sessions of one identity
+#define VISIT_LISTENERS_MAX 256 // reverse listeners and offers of one session
+#define DRAIN_TICK_MS 50
+
+struct relay;
+
+struct port { // one --listen or --listen-plain
+    struct relay *r;
+    struct listener *listener;
+    bool plain;
+};
+
+struct relay_stats {
+    uint64_t welcomed, resumed, enrolled, refused, revoked;
+    uint64_t asked, denied; // streams, flows, listeners; by policy
+};
+
+struct relay {
+    struct worker *w;
+    const struct relay_options *o;
+    struct identity id;
+    struct keeper *keeper;
+    struct resolver *resolver;
+    struct forward fw;
+    bool fw_up;
+    struct budget budget;
+    struct front front;
+    struct port ports[RELAY_PORTS_MAX];
+    size_t port_count;
+    struct list members;
+    struct control *control;
+    uint64_t last_ticket;
+    uv_signal_t signals[3]; // HUP, TERM, INT
+    bool draining;
+    struct timer drain;
+    uint64_t drain_until_ms, since;
+    struct relay_stats stats;
+    struct err err;
+};
+
+struct member {
+    struct list node;
+    struct relay *r;
+    uint8_t pin[PIN_SIZE];
+    char name[SPEC_NAME_MAX + 1];
+    struct budget budget;
+    struct list visits; // the newest first
+    unsigned visit_count;
+    struct grave grave;
+};
+
+struct visit {
+    struct list node;
+    struct member *m;
+    struct session s;
+    struct conn *conn; // NULL: parked
+    struct timer park;
+    struct list listeners;
+    unsigned listener_count;
+    char peer[ADDR_TEXT_MAX], tls[64];
+    enum { VISIT_INNER, VISIT_PEELED, VISIT_INTERCEPTED } how;
+    uint64_t up_ms, since;
+    struct grave grave;
+};
+
+struct relay_listener { // a reverse listener, or an offer
+    struct list node;
+    struct visit *v;
+    struct stream *st;
+    struct link *link;
+    struct wake wake;
+    bool udp, offer, unix_path;
+    char host[256]; // as asked for; of an offer: the service's name
+    uint16_t port;
+    struct addr at[LISTEN_ADDRS];
+    size_t count;
+    struct resolve resolve;
+    struct entry *entry;
+    uint64_t since;
+    struct grave grave;
+};
+
+// member.c
+struct member *member_find(struct relay *r, const uint8_t pin[PIN_SIZE]);
+void member_end(struct member *m, const char *why); // ends its visits; it is freed with the last
+// The visit of this session, or a new one; *resumed says which. NULL: no more sessions for this identity now.
+struct visit *visit_find(struct relay *r, const uint8_t pin[PIN_SIZE], const char *name,
+                         const struct frame_hello *hello, bool *resumed);
+void visit_up(struct visit *v, struct conn *conn, bool resumed, const struct frame_hello *hello);
+void visit_end(struct visit *v, const char *why);
+
+// hello.c: who may come in
+void hello_on(struct front_caller *k, const struct frame_hello *hello);
+void hello_on_enroll(void *owner, uint64_t ticket, enum store_answer answer, const char *name, const struct err *err);
+void hello_forget(struct front_caller *k);
+
+// opens.c: what they may open
+void opens_on(struct session *s, struct stream *st, const struct frame_open *open);
+// Refuses the stream and closes its link.
+void opens_refuse(struct visit *v, struct stream *st, enum err_why why, const char *what, const char *text);
+
+// listeners.c
+void listener_on(struct visit *v, struct stream *st, const struct frame_open *open);
+void listeners_recheck(struct visit *v); // after a change of the policy
+void relay_listener_end(struct relay_listener *l, enum err_why why);
+bool visit_offers(const struct visit *v, const char *service);
+
+// tables.c
+extern const struct control_ops relay_control_ops;

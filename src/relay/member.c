@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+// Members and their visits: who is here, since when, by which carrier, and what happens when a carrier or a session ends.
+#include <stdlib.h>
+#include <string.h>
+#include "core/log.h"
+#include "forward/flow.h"
+#include "relay/inside.h"
+
+struct member *member_find(struct relay *r, const uint8_t pin[PIN_SIZE])
+{
+    list_each(&r->members, it) {
+        struct member *m = list_entry(it, struct member, node);
+        if (!memcmp(m->pin, pin, PIN_SIZE))
+            return m;
+    }
+    return NULL;
+}
+
+static struct member *member_new(struct relay *r, const uint8_t pin[PIN_SIZE])
+{
+    struct member *m = calloc(1, sizeof *m);
+    if (!m)
+        return NULL;
+    m->r = r;
+    memcpy(m->pin, pin, PIN_SIZE);
+    budget_init(&m->budget, r->o->memory_agent, &r->budget);
+    list_init(&m->visits);
+    list_push(&r->members, &m->node);
+    return m;
+}
+
+static void bury_member(struct grave *g)
+{
+    struct member *m = container_of(g, struct member, grave);
+    budget_fini(&m->budget);
+    free(m);
+}
+
+static void bury_visit(struct grave *g)
+{
+    struct visit *v = container_of(g, struct visit, grave);
+    struct member *m = v->m;
+    free(v);
+    if (--m->visit_count == 0) {
+        list_del(&m->node);
+        worker_bury(m->r->w, &m->grave, bury_member);
+    }
+}
+
+static const char *session_text(const struct visit *v, char out[9])
+{
+    snprintf(out, 9, "%02x%02x%02x%02x", v->s.id[0], v->s.id[1], v->s.id[2], v->s.id[3]);
+    return out;
+}
+
+static void log_down(struct visit *v, const char *reason)
+{
+    char id[9];
+    log_event(LOG_INFO, "carrier down", LS("agent", v->m->name), LS("session", session_text(v, id)), LS("peer", v->peer),
+              LS("reason", reason), LN("seconds", (v->m->r->w->now_ms - v->up_ms) / 1000));
+}
+
+static void drop_conn(struct visit *v)
+{
+    if (v->conn)
+        conn_free(v->conn);
+    v->conn = NULL;
+}
+
+void visit_end(struct visit *v, const char *why)
+{
+    struct relay *r = v->m->r;
+    struct err e = ERR_INIT;
+    char id[9];
+    if (!list_linked(&v->node))
+        return;
+    if (v->conn)
+        log_down(v, why);
+    log_event(LOG_INFO, "session ended", LS("agent", v->m->name), LS("session", session_text(v, id)), LS("reason", why));
+    list_del(&v->node);
+    drop_conn(v);
+    timer_stop(r->w, &v->park);
+    list_each(&v->listeners, it) relay_listener_end(list_entry(it, struct relay_listener, node), WHY_LOST);
+    err_set(&e, ERR_FAILED, WHY_LOST, "session ended: %s", why);
+    session_fini(&v->s, &e);
+    err_fini(&e);
+    worker_bury(r->w, &v->grave, bury_visit);
+}
+
+void member_end(struct member *m, const char *why)
+{
+    list_each(&m->visits, it) visit_end(list_entry(it, struct visit, node), why);
+}
+
+static void on_park_over(struct timer *t) { visit_end(container_of(t, struct visit, park), "nobody came back"); }
+
+static void on_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const char *text)
+{
+    struct visit *v = s->owner;
+    log_event(LOG_DEBUG, "agent is leaving", LS("agent", v->m->name), LS("text", text));
+}
+
+static const struct session_ops visit_session_ops = {
+    .on_open = opens_on, .on_dgram = flow_on_dgram, .on_goaway = on_goaway};
+
+static void on_hello_again(struct conn *c, const struct frame_hello *hello) {}
+
+static void on_down(struct conn *c, const struct err *err, const struct frame_welcome *refusal)
+{
+    struct visit *v = c->owner;
+    struct relay *r = v->m->r;
+    log_down(v, err_is(&v->s.err) ? err_text(&v->s.err) : err_text(err));
+    drop_conn(v);
+    if (err_is(&v->s.err))
+        visit_end(v, "the agent broke the protocol");
+    else if (v->s.goaway_seen)
+        visit_end(v, "the agent left");
+    else
+        timer_set(r->w, &v->park, r->o->park_ms);
+}
+
+static const struct conn_ops visit_conn_ops = {.on_hello = on_hello_again, .on_down = on_down};
+
+static struct visit *visit_of(struct member *m, const uint8_t id[16])
+{
+    list_each(&m->visits, it) {
+        struct visit *v = list_entry(it, struct visit, node);
+        if (!memcmp(v->s.id, id, 16))
+            return v;
+    }
+    return NULL;
+}
+
+// Makes room for one more: the oldest parked one goes.
+static bool make_room(struct member *m)
+{
+    struct visit *oldest = NULL;
+    unsigned n = 0;
+    list_each(&m->visits, it) {
+        struct visit *v = list_entry(it, struct visit, node);
+        n++;
+        if (!v->conn)
+            oldest = v;
+    }
+    if (n < MEMBER_VISITS_MAX)
+        return true;
+    if (oldest)
+        visit_end(oldest, "too many sessions of this agent");
+    return oldest != NULL;
+}
+
+static struct visit *visit_new(struct member *m, const struct frame_hello *hello)
+{
+    struct relay *r = m->r;
+    struct visit *v = calloc(1, sizeof *v);
+    if (!v)
+        return NULL;
+    v->m = m;
+    v->since = (uint64_t)time(NULL);
+    session_init(&v->s, r->w, false, hello->session, &visit_session_ops, v, &m->budget);
+    worker_random(r->w, v->s.birth, sizeof v->s.birth);
+    v->s.has_birth = true;
+    timer_init(&v->park, on_park_over);
+    list_init(&v->listeners);
+    list_push_front(&m->visits, &v->node);
+    m->visit_count++;
+    return v;
+}
+
+struct visit *visit_find(struct relay *r, const uint8_t pin[PIN_SIZE], const char *name,
+                         const struct frame_hello *hello, bool *resumed)
+{
+    struct member *m = member_find(r, pin);
+    bool made = !m;
+    *resumed = false;
+    if (!m && !(m = member_new(r, pin)))
+        return NULL;
+    snprintf(m->name, sizeof m->name, "%s", name);
+    struct visit *v = visit_of(m, hello->session);
+    *resumed = v != NULL;
+    if (!v && make_room(m))
+        v = visit_new(m, hello);
+    if (!v && made) {
+        list_del(&m->node);
+        worker_bury(r->w, &m->grave, bury_member);
+    }
+    return v;
+}
+
+static int peel_state(const struct frame_hello *hello, const struct link_facts *facts, const struct frame_welcome *w)
+{
+    if (w->flags & WELCOME_PEEL)
+        return VISIT_PEELED;
+    // both ends have an outer TLS 1.3, and not the same one: somebody sits in between
+    if (hello->has_exporter && facts->has_exporter && CRYPTO_memcmp(hello->exporter, facts->exporter, 32))
+        return VISIT_INTERCEPTED;
+    return VISIT_INNER;
+}
+
+static const char *const how_names[] = {"no", "yes", "intercepted"};
+
+void visit_up(struct visit *v, struct conn *conn, bool resumed, const struct frame_hello *hello)
+{
+    const struct link_facts *facts = conn_facts(conn);
+    struct frame_welcome welcome = {.status = WELCOME_OK, .flags = resumed ? WELCOME_RESUMED : 0};
+    char id[9];
+    if (v->conn)
+        log_down(v, "replaced by a newer one");
+    drop_conn(v);
+    timer_stop(v->m->r->w, &v->park);
+    snprintf(welcome.name, sizeof welcome.name, "%s", v->m->name);
+    v->s.carrier_number = hello->carrier;
+    v->conn = conn;
+    v->up_ms = v->m->r->w->now_ms;
+    conn->owner = v;
+    conn->ops = &visit_conn_ops;
+    addr_text(&facts->peer, v->peer);
+    snprintf(v->tls, sizeof v->tls, "%.15s", facts->tls_version);
+    conn_welcome(conn, &v->s, &welcome);
+    v->how = peel_state(hello, facts, &welcome);
+    log_event(LOG_INFO, "carrier up", LS("agent", v->m->name), LS("session", session_text(v, id)), LS("peer", v->peer),
+              LS("tls", *v->tls ? v->tls : "none"), LS("peeled", how_names[v->how]), LS("resumed", resumed ? "yes" : "no"));
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// What agents may open: each OPEN is asked of the policy, then dialled, switched to another agent, or listened for.
+#include <stdlib.h>
+#include <string.h>
+#include "core/log.h"
+#include "forward/target.h"
+#include "relay/inside.h"
+
+void opens_refuse(struct visit *v, struct stream *st, enum err_why why, const char *what, const char *text)
+{
+    struct relay *r = v->m->r;
+    r->stats.denied += why == WHY_POLICY;
+    log_event(why == WHY_POLICY ? LOG_INFO : LOG_DEBUG, "stream refused", LS("agent", v->m->name), LS("for", what),
+              LS("code", err_why_name(why)), LS("reason", text));
+    stream_refuse(st, why, text);
+    link_close(stream_link(st));
+}
+
+static bool allows_dial(void *ctx, const char *name, const struct addr *to, bool udp)
+{
+    const struct visit *v = ctx;
+    struct verdict verdict;
+    char where[ADDR_TEXT_MAX];
+    if (policy_dial(keeper_policy(v->m->r->keeper), v->m->pin, name, to, udp, &verdict))
+        return true;
+    v->m->r->stats.denied++;
+    log_event(LOG_INFO, "stream refused", LS("agent", v->m->name), LS("for", name), LS("address", addr_text(to, where)),
+              LS("code", "policy"), LS("reason", verdict.text));
+    return false;
+}
+
+static void dial_unix(struct visit *v, struct stream *st, const struct frame_open *open)
+{
+    struct verdict verdict;
+    struct target_ask ask = {.host = open->host, .origin = open->origin};
+    if (!policy_dial_unix(keeper_policy(v->m->r->keeper), v->m->pin, open->host + 5, &verdict))
+        opens_refuse(v, st, WHY_POLICY, open->host, verdict.text);
+    else
+        target_open(&v->m->r->fw, st, &ask);
+}
+
+static void dial(struct visit *v, struct stream *st, const struct frame_open *open)
+{
+    bool udp = open->kind == OPEN_UDP;
+    struct target_ask ask = {.host = open->host, .port = open->port, .udp = udp, .allows = allows_dial, .ctx = v,
+                             .origin = open->origin};
+    struct addr literal;
+    if (!udp && !strncmp(open->host, "unix:", 5)) {
+        dial_unix(v, st, open);
+    } else if (!*open->host || !open->port) {
+        opens_refuse(v, st, WHY_PROTOCOL, open->host, "host and port are missing");
+    } else if (!addr_parse_ip(&literal, open->host, open->port) &&
+               !policy_may_resolve(keeper_policy(v->m->r->keeper), v->m->pin, open->host, open->port, udp)) {
+        opens_refuse(v, st, WHY_POLICY, open->host, "no rule allows it");
+    } else {
+        target_open(&v->m->r->fw, st, &ask);
+    }
+}
+
+// Services ------------------------------------------------------------------------------------------------------
+
+// NAME@AGENT. False when it is none.
+static bool split_service(const char *host, char service[SPEC_NAME_MAX + 1], char agent[SPEC_NAME_MAX + 1])
+{
+    const char *at = strchr(host, '@');
+    if (!at || at - host > SPEC_NAME_MAX || strlen(at + 1) > SPEC_NAME_MAX)
+        return false;
+    snprintf(service, SPEC_NAME_MAX + 1, "%.*s", (int)(at - host), host);
+    snprintf(agent, SPEC_NAME_MAX + 1, "%s", at + 1);
+    return spec_is_name(service) && spec_is_name(agent);
+}
+
+static struct visit *find_offer(struct relay *r, const char *agent, const char *service)
+{
+    uint8_t pin[PIN_SIZE];
+    struct member *m = policy_find(keeper_policy(r->keeper), agent, pin) ? member_find(r, pin) : NULL;
+    if (!m)
+        return NULL;
+    list_each(&m->visits, it) {
+        struct visit *v = list_entry(it, struct visit, node);
+        if (v->conn && visit_offers(v, service))
+            return v;
+    }
+    return NULL;
+}
+
+static void open_service(struct visit *v, struct stream *st, const struct frame_open *open)
+{
+    struct relay *r = v->m->r;
+    char service[SPEC_NAME_MAX + 1], agent[SPEC_NAME_MAX + 1];
+    struct verdict verdict;
+    if (!split_service(open->host, service, agent)) {
+        opens_refuse(v, st, WHY_PROTOCOL, open->host, "not SERVICE@AGENT");
+        return;
+    }
+    if (!policy_service(keeper_policy(r->keeper), v->m->pin, service, agent, &verdict)) {
+        opens_refuse(v, st, WHY_POLICY, open->host, verdict.text);
+        return;
+    }
+    struct visit *to = find_offer(r, agent, service);
+    if (!to) {
+        opens_refuse(v, st, WHY_ABSENT, open->host, "no agent of that name is connected and offers it");
+        return;
+    }
+    struct frame_open out = *open;
+    out.has_identity = true;
+    memcpy(out.identity, v->m->pin, sizeof out.identity);
+    snprintf(out.agent, sizeof out.agent, "%s", v->m->name);
+    out.listener = 0;
+    if (!switch_join(st, open, &to->s, &out))
+        opens_refuse(v, st, WHY_LIMIT, open->host, "that agent takes no more streams");
+}
+
+void opens_on(struct session *s, struct stream *st, const struct frame_open *open)
+{
+    struct visit *v = s->owner;
+    v->m->r->stats.asked++;
+    if (v->m->r->draining) {
+        opens_refuse(v, st, WHY_LIMIT, open->host, "the relay is going down");
+        return;
+    }
+    switch (open->kind) {
+    case OPEN_TCP:
+    case OPEN_UDP:
+        dial(v, st, open);
+        break;
+    case OPEN_SERVICE:
+        open_service(v, st, open);
+        break;
+    case OPEN_LISTEN_TCP:
+    case OPEN_LISTEN_UDP:
+        listener_on(v, st, open);
+        break;
+    default:
+        opens_refuse(v, st, WHY_PROTOCOL, open->host, "a relay opens nothing of that kind");
+    }
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// The relay's role, for the command line: its options as plain values and one call that runs until the end. Strings and
+// arrays are borrowed until it returns.
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "core/err.h"
+#include "wire/spec.h"
+
+#define RELAY_MEMORY_MIN (4u << 20)
+
+struct relay_options {
+    const char *state;                     // --state DIR; exists
+    const struct spec_addr *listen, *plain; // WebSocket Secure; plain WebSocket
+    size_t listen_count, plain_count;
+    const char *url;                       // for invitations; NULL: from the certificate
+    const char *cert, *key;                // NULL: what is installed in the state folder
+    const char *const *paths;              // of the WebSocket; at least one
+    size_t path_count;
+    bool peel_never;
+    uint32_t park_ms, udp_idle_ms, drain_ms;
+    size_t memory, memory_agent;           // bytes of buffers: in all, of one identity
+    int ready_fd;                          // one JSON line with the addresses when up; -1: none
+};
+
+// Exit status (enum err_kind), or -1 with *e set.
+int relay_run(const struct relay_options *o, struct err *e);

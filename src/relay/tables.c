@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the relay tells `status` and `table`.
+#include <string.h>
+#include "relay/inside.h"
+
+static const char *const how_names[] = {"inner", "peeled", "intercepted"};
+
+static json_t *row_of_visit(const struct visit *v)
+{
+    char id[9];
+    const struct session *s = &v->s;
+    snprintf(id, sizeof id, "%02x%02x%02x%02x", s->id[0], s->id[1], s->id[2], s->id[3]);
+    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:s}", "agent", v->m->name, "state",
+                     v->conn ? "up" : "parked", "peer", v->peer, "trust", how_names[v->how], "tls", v->tls, "rtt_ms",
+                     (json_int_t)(s->srtt_us / 1000), "streams", (json_int_t)s->stream_count, "bytes_in",
+                     (json_int_t)s->stats.bytes_in, "bytes_out", (json_int_t)s->stats.bytes_out, "memory_bytes",
+                     (json_int_t)v->m->budget.used, "since", (json_int_t)v->since, "session", id)
+               ?: json_object();
+}
+
+static json_t *with_pin(json_t *row, const struct visit *v)
+{
+    char pin[PIN_TEXT_MAX];
+    json_object_set_new(row, "pin", json_string(pin_text(v->m->pin, pin)));
+    return row;
+}
+
+typedef void visit_fn(const struct visit *v, json_t *rows);
+
+static json_t *each_visit(const struct relay *r, visit_fn *fn)
+{
+    json_t *rows = json_array();
+    list_each((struct list *)&r->members, mi) {
+        const struct member *m = list_entry(mi, struct member, node);
+        list_each((struct list *)&m->visits, vi) fn(list_entry(vi, struct visit, node), rows);
+    }
+    return rows;
+}
+
+static void add_agent(const struct visit *v, json_t *rows)
+{
+    json_array_append_new(rows, with_pin(row_of_visit(v), v));
+}
+
+static void add_services(const struct visit *v, json_t *rows)
+{
+    list_each((struct list *)&v->listeners, it) {
+        const struct relay_listener *l = list_entry(it, struct relay_listener, node);
+        char name[2 * SPEC_NAME_MAX + 2];
+        if (!l->offer)
+            continue;
+        snprintf(name, sizeof name, "%.63s@%.63s", l->host, v->m->name);
+        json_array_append_new(rows, json_pack("{s:s,s:s,s:s,s:I}", "service", name, "state", v->conn ? "up" : "parked",
+                                              "udp", l->udp ? "yes" : "no", "since", (json_int_t)l->since));
+    }
+}
+
+static void add_forwards(const struct visit *v, json_t *rows)
+{
+    list_each((struct list *)&v->listeners, it) {
+        const struct relay_listener *l = list_entry(it, struct relay_listener, node);
+        char at[ADDR_TEXT_MAX];
+        if (!l->entry)
+            continue;
+        for (size_t i = 0; entry_addr(l->entry, i); i++)
+            json_array_append_new(rows, json_pack("{s:s,s:s,s:s,s:s,s:s,s:I}", "kind", "reverse", "at",
+                                                  addr_text(entry_addr(l->entry, i), at), "udp", l->udp ? "yes" : "no",
+                                                  "agent", v->m->name, "state", v->conn ? "up" : "parked", "since",
+                                                  (json_int_t)l->since));
+    }
+}
+
+struct switched {
+    const struct visit *v;
+    json_t *rows;
+};
+
+static void add_switched(struct stream *st, void *ctx)
+{
+    struct switched *sw = ctx;
+    struct stream_info info;
+    stream_get_info(st, &info);
+    if (!info.switched || info.id % 2 == 0) // the asking side tells both
+        return;
+    json_array_append_new(sw->rows, json_pack("{s:s,s:s,s:I,s:I,s:I}", "kind", "service", "agent", sw->v->m->name,
+                                              "bytes_in", (json_int_t)info.bytes_in, "bytes_out",
+                                              (json_int_t)info.bytes_out, "age_ms",
+                                              (json_int_t)((sw->v->m->r->w->now_us - info.opened_us) / 1000)));
+}
+
+static void add_visit_streams(const struct visit *v, json_t *rows)
+{
+    struct switched sw = {v, rows};
+    session_each_stream((struct session *)&v->s, add_switched, &sw);
+}
+
+static json_t *streams(const struct relay *r)
+{
+    json_t *rows = forward_streams_json(&r->fw), *switched = each_visit(r, add_visit_streams);
+    json_array_extend(rows, switched);
+    json_decref(switched);
+    return rows;
+}
+
+static json_t *table(void *owner, const char *name)
+{
+    const struct relay *r = owner;
+    if (!strcmp(name, "agents"))
+        return each_visit(r, add_agent);
+    if (!strcmp(name, "services"))
+        return each_visit(r, add_services);
+    if (!strcmp(name, "forwards"))
+        return each_visit(r, add_forwards);
+    if (!strcmp(name, "streams"))
+        return streams(r);
+    return strcmp(name, "flows") ? NULL : forward_flows_json(&r->fw);
+}
+
+static json_t *listening(const struct relay *r, bool plain)
+{
+    json_t *rows = json_array();
+    char at[ADDR_TEXT_MAX];
+    for (size_t p = 0; p < r->port_count; p++)
+        for (size_t i = 0; r->ports[p].plain == plain && listener_addr(r->ports[p].listener, i); i++)
+            json_array_append_new(rows, json_string(addr_text(listener_addr(r->ports[p].listener, i), at)));
+    return rows;
+}
+
+static json_t *callers(const struct relay *r)
+{
+    const struct front_stats *s = &r->front.stats;
+    return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "now", (int)r->front.count, "accepted",
+                     (json_int_t)s->accepted, "turned_away", (json_int_t)s->turned_away, "tls_failed",
+                     (json_int_t)s->tls_failed, "late", (json_int_t)s->late, "not_found", (json_int_t)s->not_found, "bad",
+                     (json_int_t)s->bad, "upgraded", (json_int_t)s->upgraded);
+}
+
+static json_t *agents(const struct relay *r)
+{
+    const struct relay_stats *s = &r->stats;
+    json_int_t sessions = 0, up = 0, open = 0;
+    list_each((struct list *)&r->members, mi) {
+        const struct member *m = list_entry(mi, struct member, node);
+        list_each((struct list *)&m->visits, vi) {
+            const struct visit *v = list_entry(vi, struct visit, node);
+            sessions++;
+            up += v->conn != NULL;
+            open += v->s.stream_count;
+        }
+    }
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "sessions", sessions, "up", up, "streams", open, "welcomed",
+                     (json_int_t)s->welcomed, "resumed", (json_int_t)s->resumed, "enrolled", (json_int_t)s->enrolled,
+                     "refused", (json_int_t)s->refused, "asked", (json_int_t)s->asked, "denied", (json_int_t)s->denied);
+}
+
+static json_t *status(void *owner)
+{
+    const struct relay *r = owner;
+    char pin[PIN_TEXT_MAX];
+    return json_pack("{s:s,s:I,s:s,s:b,s:o,s:o,s:I,s:I,s:o,s:o,s:o}", "state", r->o->state, "since",
+                     (json_int_t)r->since, "pin", pin_text(r->id.pin, pin), "draining", (int)r->draining, "listen",
+                     listening(r, false), "listen_plain", listening(r, true), "memory_bytes",
+                     (json_int_t)r->budget.used, "memory_bytes_max", (json_int_t)r->budget.max, "agents", agents(r),
+                     "callers", callers(r), "forwarding", forward_stats_json(&r->fw));
+}
+
+const struct control_ops relay_control_ops = {.status = status, .table = table};
