@@ -14,9 +14,8 @@
 struct conduit;
 
 struct conduit_ops {
-    // The far end is up (err NULL; bound: the address there, may be NULL) or it is not (err says why). The caller's link
-    // is closed by the conduit after a refusal: what was sent to it then goes out first if `answer` said shut. NULL:
-    // nothing to say; the caller is reset.
+    // The far end is up (err NULL; bound: the address there, may be NULL) or it is not (err says why). After a refusal the
+    // caller is reset, unless conduit_linger was called here. NULL: nothing to say.
     void (*answer)(struct conduit *c, const struct err *err, const struct addr *bound);
     // It is over, just before it is freed; err NULL: both directions ended in order. May be NULL.
     void (*on_end)(struct conduit *c, const struct err *err);
@@ -26,7 +25,7 @@ struct conduit_ask {
     const char *kind;          // "local", "reverse", "socks", "target", "stdio": static
     struct link *caller;       // owned by the conduit from now on, also on failure
     struct addr origin;        // who calls; len 0: unknown
-    char dest[320];            // what was asked for, for messages and tables
+    const char *dest;          // what was asked for, for messages and tables; copied
     struct buf *early;         // bytes already read from the caller; owned; may be NULL
     const struct conduit_ops *ops;
     void *owner;
@@ -37,16 +36,12 @@ struct conduit {
     struct forward *fw;
     struct conduit_ask ask;
     struct link *far;
-    struct addr far_addr;
+    struct addr far_addr;      // len 0: unknown
+    struct conduit_opening *opening; // NULL once the answer is given
     struct wake wake;
-    struct timer deadline;
+    struct timer linger;
     struct pump pump;
-    struct resolve resolve;
-    struct race race;
-    forward_allows_fn *allows;
-    void *allows_ctx;
-    char name[256];     // as asked for, to say what was resolved
-    bool pumping, lingering;
+    enum { CONDUIT_OPENING, CONDUIT_PUMPING, CONDUIT_LINGERING, CONDUIT_OVER } state;
     uint64_t opened_us;
     struct grave grave;
 };
@@ -57,5 +52,7 @@ void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct
 // (host "unix:/path", not asked about: the caller of this has done that).
 void conduit_to_target(struct forward *fw, const struct conduit_ask *ask, const char *host, uint16_t port,
                        forward_allows_fn *allows, void *ctx);
+// For `answer`: what was sent to the caller goes out, then its end, and only then it is closed.
+void conduit_linger(struct conduit *c);
 // Ends it now, resetting both sides, without on_end.
 void conduit_kill(struct conduit *c);

@@ -11,7 +11,7 @@ struct flow {
     struct stream *st;    // NULL: over
     struct wake wake;
     const char *kind;     // "local", "target" …: static
-    char dest[320];
+    char *dest;           // owned
     struct addr origin;
     uint32_t idle_ms;
     uint64_t opened_us, heard_ms; // last datagram either way
@@ -21,8 +21,9 @@ struct flow {
     void (*on_end)(struct flow *f, const struct err *err); // over: frees the flow's owner; err NULL: idle or closed
 };
 
-// Takes over the stream's link. False: too many flows; then the stream is reset and nothing is called.
-bool flow_start(struct flow *f, struct forward *fw, struct stream *st);
+// kind, origin, idle_ms, deliver and on_end are set by the caller. Takes over the stream's link. False: too many flows;
+// then the stream is refused or reset and nothing is called.
+bool flow_start(struct flow *f, struct forward *fw, struct stream *st, const char *dest);
 bool flow_send(struct flow *f, const void *data, size_t len); // into the session
 void flow_stop(struct flow *f); // closes the stream; no on_end; legal when over
 // For session_ops.on_dgram of both roles.

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forward/conduit.h"
+#include <stdlib.h>
+#include <string.h>
+#include "core/log.h"
+#include "dial/race.h"
+#include "dial/resolve.h"
+
+#define LINGER_MS 3000
+
+// What is needed until the far end is up, and then freed: an idle stream must stay small.
+struct conduit_opening {
+    struct conduit *c;
+    struct resolve resolve;
+    struct race race;
+    struct timer deadline;
+    forward_allows_fn *allows;
+    void *ctx;
+    char host[256];
+};
+
+static void bury(struct grave *g)
+{
+    struct conduit *c = container_of(g, struct conduit, grave);
+    free((char *)c->ask.dest);
+    free(c);
+}
+
+static void end_opening(struct conduit *c)
+{
+    struct conduit_opening *o = c->opening;
+    if (!o)
+        return;
+    resolve_cancel(&o->resolve);
+    race_stop(&o->race);
+    timer_stop(c->fw->w, &o->deadline);
+    c->opening = NULL;
+    free(o);
+}
+
+static void forget(struct conduit *c)
+{
+    end_opening(c);
+    wake_cancel(&c->wake);
+    timer_stop(c->fw->w, &c->linger);
+    buf_put(c->ask.early);
+    c->ask.early = NULL;
+    c->state = CONDUIT_OVER;
+    list_del(&c->node);
+    c->fw->conduit_count--;
+    c->fw->stats.bytes_in += c->pump.a_to_b;
+    c->fw->stats.bytes_out += c->pump.b_to_a;
+    worker_bury(c->fw->w, &c->grave, bury);
+}
+
+static void say_end(struct conduit *c, const struct err *err, bool refused)
+{
+    char text[ADDR_TEXT_MAX];
+    const char *from = c->ask.origin.len ? addr_text(&c->ask.origin, text) : "";
+    if (refused)
+        log_event(LOG_INFO, "stream refused", LS("kind", c->ask.kind), LS("from", from), LS("to", c->ask.dest),
+                  LS("reason", err_text(err)));
+    else
+        log_event(LOG_DEBUG, err ? "stream reset" : "stream ended", LS("kind", c->ask.kind), LS("from", from),
+                  LS("to", c->ask.dest), LN("sent", c->pump.a_to_b), LN("received", c->pump.b_to_a),
+                  LS("reason", err ? err_text(err) : "-"));
+}
+
+static void close_links(struct conduit *c)
+{
+    link_close(c->ask.caller);
+    link_close(c->far);
+    c->ask.caller = c->far = NULL;
+}
+
+static void over(struct conduit *c, const struct err *err)
+{
+    if (c->ask.ops && c->ask.ops->on_end)
+        c->ask.ops->on_end(c, err);
+    forget(c);
+}
+
+static void refuse(struct conduit *c, const struct err *err)
+{
+    struct err why = ERR_INIT;
+    err_copy(&why, err); // err may live in what is freed here
+    c->fw->stats.conduits_failed++;
+    say_end(c, &why, true);
+    end_opening(c);
+    link_close(c->far);
+    c->far = NULL;
+    if (c->ask.ops && c->ask.ops->answer)
+        c->ask.ops->answer(c, &why, NULL);
+    if (c->state != CONDUIT_LINGERING) {
+        close_links(c);
+        over(c, &why);
+    }
+    err_fini(&why);
+}
+
+static void refuse_with(struct conduit *c, enum err_kind kind, enum err_why why, const char *text)
+{
+    struct err e = ERR_INIT;
+    err_set(&e, kind, why, "%s", text);
+    refuse(c, &e);
+    err_fini(&e);
+}
+
+static void on_pumped(struct pump *pump, const struct err *err)
+{
+    struct conduit *c = container_of(pump, struct conduit, pump);
+    c->ask.caller = c->far = NULL; // the pump has closed them
+    c->fw->stats.conduits_reset += err != NULL;
+    say_end(c, err, false);
+    over(c, err);
+}
+
+static void up(struct conduit *c)
+{
+    struct buf *early = c->ask.early;
+    end_opening(c);
+    if (c->ask.ops && c->ask.ops->answer)
+        c->ask.ops->answer(c, NULL, c->far_addr.len ? &c->far_addr : NULL);
+    c->ask.early = NULL;
+    c->state = CONDUIT_PUMPING;
+    pump_start(&c->pump, c->fw->w, c->ask.caller, c->far, early, on_pumped);
+}
+
+// The caller takes what was said to it and our end; its own end, or its patience's, is ours.
+static void linger(struct conduit *c)
+{
+    struct buf *b;
+    enum link_status st;
+    while ((st = link_recv(c->ask.caller, &b)) == LINK_OK)
+        buf_put(b);
+    if (st == LINK_AGAIN)
+        return;
+    close_links(c);
+    over(c, NULL);
+}
+
+static void on_linger(struct timer *timer)
+{
+    struct conduit *c = container_of(timer, struct conduit, linger);
+    close_links(c);
+    over(c, NULL);
+}
+
+void conduit_linger(struct conduit *c)
+{
+    c->state = CONDUIT_LINGERING;
+    link_own(c->ask.caller, &c->wake);
+    link_shut(c->ask.caller, SHUT_END);
+    timer_set(c->fw->w, &c->linger, LINGER_MS);
+    wake_post(c->fw->w, &c->wake);
+}
+
+static void drive(struct conduit *c)
+{
+    if (link_open(c->ask.caller) == LINK_FAILED) { // an asked stream that was reset meanwhile
+        refuse(c, &c->ask.caller->err);
+        return;
+    }
+    if (!c->far)
+        return;
+    enum link_status st = link_open(c->far);
+    if (st == LINK_FAILED)
+        refuse(c, &c->far->err);
+    else if (st == LINK_OK)
+        up(c);
+}
+
+static void on_wake(struct wake *wake)
+{
+    struct conduit *c = container_of(wake, struct conduit, wake);
+    if (c->state == CONDUIT_OPENING)
+        drive(c);
+    else if (c->state == CONDUIT_LINGERING)
+        linger(c);
+}
+
+static void on_deadline(struct timer *timer)
+{
+    struct conduit *c = container_of(timer, struct conduit_opening, deadline)->c;
+    refuse_with(c, ERR_UNREACHED, WHY_TIMEOUT, "no answer from the other end in time");
+}
+
+static struct conduit *conduit_new(struct forward *fw, const struct conduit_ask *ask)
+{
+    struct conduit *c = calloc(1, sizeof(*c));
+    struct conduit_opening *o = calloc(1, sizeof(*o));
+    if (!c || !o)
+        abort();
+    c->fw = fw;
+    c->ask = *ask;
+    c->ask.dest = strdup(ask->dest ? ask->dest : "");
+    c->opening = o;
+    c->opened_us = fw->w->now_us;
+    o->c = c;
+    wake_init(&c->wake, on_wake);
+    timer_init(&c->linger, on_linger);
+    timer_init(&o->deadline, on_deadline);
+    timer_set(fw->w, &o->deadline, FORWARD_OPEN_MS);
+    list_push(&fw->conduits, &c->node);
+    fw->conduit_count++;
+    fw->stats.conduits++;
+    link_own(c->ask.caller, &c->wake);
+    return c;
+}
+
+static bool is_over_limit(struct conduit *c)
+{
+    if (c->fw->conduit_count <= FORWARD_CONDUITS_MAX)
+        return false;
+    c->fw->stats.conduits_limited++;
+    refuse_with(c, ERR_FAILED, WHY_LIMIT, "too many streams here");
+    return true;
+}
+
+void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct session *s, struct frame_open *open)
+{
+    struct conduit *c = conduit_new(fw, ask);
+    if (is_over_limit(c))
+        return;
+    struct stream *st = session_open(s, open);
+    if (!st) {
+        refuse_with(c, ERR_UNREACHED, WHY_LIMIT, "the session takes no new streams: it is being drained");
+        return;
+    }
+    c->far = stream_link(st);
+    link_own(c->far, &c->wake);
+    wake_post(fw->w, &c->wake);
+}
+
+static void on_raced(struct race *race, struct link *link, const struct addr *to, const struct err *err)
+{
+    struct conduit *c = container_of(race, struct conduit_opening, race)->c;
+    if (!link) {
+        refuse(c, err);
+        return;
+    }
+    c->far = link;
+    c->far_addr = *to;
+    link_own(link, &c->wake);
+    drive(c);
+}
+
+static void on_resolved(struct resolve *q, const struct addr *addrs, size_t count, const struct err *err)
+{
+    struct conduit_opening *o = container_of(q, struct conduit_opening, resolve);
+    struct conduit *c = o->c;
+    struct addr allowed[RESOLVE_MAX];
+    size_t n = 0;
+    if (link_open(c->ask.caller) == LINK_FAILED) { // ctx may be gone with its session
+        refuse(c, &c->ask.caller->err);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!o->allows || o->allows(o->ctx, o->host, &addrs[i], false))
+            allowed[n++] = addrs[i];
+    }
+    if (count == 0)
+        refuse(c, err);
+    else if (n == 0)
+        refuse_with(c, ERR_POLICY, WHY_POLICY, "no rule allows it");
+    else
+        race_start(&o->race, c->fw->w, allowed, n < RACE_MAX ? n : RACE_MAX, 0, on_raced);
+}
+
+void conduit_to_target(struct forward *fw, const struct conduit_ask *ask, const char *host, uint16_t port,
+                       forward_allows_fn *allows, void *ctx)
+{
+    struct conduit *c = conduit_new(fw, ask);
+    struct conduit_opening *o = c->opening;
+    struct addr path;
+    if (is_over_limit(c))
+        return;
+    o->allows = allows;
+    o->ctx = ctx;
+    if (strncmp(host, "unix:", 5) == 0) {
+        if (addr_unix(&path, host + 5))
+            race_start(&o->race, fw->w, &path, 1, 0, on_raced);
+        else
+            refuse_with(c, ERR_FAILED, WHY_UNREACHABLE, "not a path of a Unix socket");
+        return;
+    }
+    memcpy(o->host, host, strnlen(host, sizeof(o->host) - 1));
+    resolve_start(fw->resolver, &o->resolve, host, port, on_resolved);
+}
+
+void conduit_kill(struct conduit *c)
+{
+    if (c->state == CONDUIT_OVER)
+        return;
+    if (c->state == CONDUIT_PUMPING) {
+        pump_stop(&c->pump);
+        c->ask.caller = c->far = NULL;
+    }
+    close_links(c);
+    forget(c);
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forward/flow.h"
+#include <stdlib.h>
+#include <string.h>
+#include "core/log.h"
+#include "forward/inside.h"
+
+static void end(struct flow *f, const struct err *err)
+{
+    char text[ADDR_TEXT_MAX];
+    const char *from = f->origin.len ? addr_text(&f->origin, text) : "";
+    struct err why = ERR_INIT;
+    if (!f->up && err) {
+        f->fw->stats.flows_failed++;
+        log_event(LOG_INFO, "flow refused", LS("kind", f->kind), LS("from", from), LS("to", f->dest),
+                  LS("reason", err_text(err)));
+    }
+    if (err)
+        err_copy(&why, err); // err lives in the link
+    flow_stop(f);
+    f->on_end(f, err ? &why : NULL);
+    err_fini(&why);
+}
+
+static void on_wake(struct wake *wake)
+{
+    struct flow *f = container_of(wake, struct flow, wake);
+    struct link *l = stream_link(f->st);
+    struct buf *b;
+    enum link_status st = link_open(l);
+    if (st == LINK_OK) {
+        f->up = true;
+        while ((st = link_recv(l, &b)) == LINK_OK)
+            buf_put(b); // a flow has no bytes of its own
+    }
+    if (st == LINK_END)
+        end(f, NULL);
+    else if (st == LINK_FAILED)
+        end(f, &l->err);
+}
+
+bool flow_start(struct flow *f, struct forward *fw, struct stream *st, const char *dest)
+{
+    f->fw = fw;
+    f->st = NULL;
+    if (fw->flow_count >= FORWARD_FLOWS_MAX) {
+        fw->stats.flows_limited++;
+        stream_refuse(st, WHY_LIMIT, "too many flows here");
+        stream_reset(st, WHY_LIMIT);
+        link_close(stream_link(st));
+        return false;
+    }
+    f->st = st;
+    f->dest = strdup(dest);
+    f->idle_ms = f->idle_ms ? f->idle_ms : fw->udp_idle_ms;
+    f->opened_us = fw->w->now_us;
+    f->heard_ms = fw->w->now_ms;
+    wake_init(&f->wake, on_wake);
+    list_push(&fw->flows, &f->node);
+    fw->flow_count++;
+    fw->stats.flows++;
+    stream_set_user(st, f);
+    link_own(stream_link(st), &f->wake);
+    wake_post(fw->w, &f->wake);
+    forward_sweep(fw);
+    return true;
+}
+
+bool flow_send(struct flow *f, const void *data, size_t len)
+{
+    if (!f->st || !stream_send_dgram(f->st, data, len)) {
+        f->dropped++;
+        f->fw->stats.dgrams_dropped++;
+        return false;
+    }
+    f->heard_ms = f->fw->w->now_ms;
+    f->out++;
+    f->out_bytes += len;
+    f->fw->stats.dgrams_out++;
+    return true;
+}
+
+void flow_stop(struct flow *f)
+{
+    if (!f->st)
+        return;
+    stream_set_user(f->st, NULL);
+    link_close(stream_link(f->st));
+    f->st = NULL;
+    wake_cancel(&f->wake);
+    list_del(&f->node);
+    f->fw->flow_count--;
+    free(f->dest);
+    f->dest = NULL;
+}
+
+void flow_on_dgram(struct session *s, struct stream *st, const uint8_t *data, size_t len)
+{
+    struct flow *f = stream_user(st);
+    (void)s;
+    if (!f)
+        return;
+    f->heard_ms = f->fw->w->now_ms;
+    f->in++;
+    f->in_bytes += len;
+    f->fw->stats.dgrams_in++;
+    f->deliver(f, data, len);
+}
