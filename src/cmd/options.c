@@ -35,14 +35,20 @@ static const struct option *find_letter(const struct command *c, char letter)
     return NULL;
 }
 
-size_t option_names(const struct command *c, const char **out, size_t max)
+static size_t table_names(const struct option *t, bool keys, const char **out, size_t max)
 {
     size_t n = 0;
-    for (const struct option *t = global_options; t->name && n < max; t++)
-        out[n++] = t->name;
-    for (size_t i = 0; c && c->tables[i]; i++)
-        for (const struct option *t = c->tables[i]; t->name && n < max; t++)
+    for (; t->name && n < max; t++)
+        if (!keys || !(t->flags & OPT_ARGV))
             out[n++] = t->name;
+    return n;
+}
+
+size_t option_names(const struct command *c, bool keys, const char **out, size_t max)
+{
+    size_t n = table_names(global_options, keys, out, max);
+    for (size_t i = 0; c && c->tables[i]; i++)
+        n += table_names(c->tables[i], keys, out + n, max - n);
     return n;
 }
 
@@ -74,7 +80,7 @@ static int unknown(struct options *o, const char *text, struct err *e)
     size_t len = strcspn(text + 2, "=");
     char name[64], who[48];
     snprintf(name, sizeof name, "%.*s", (int)(len < 63 ? len : 63), text + 2);
-    const char *near = nearest_word(name, names, option_names(o->command, names, 96));
+    const char *near = nearest_word(name, names, option_names(o->command, false, names, 96));
     program(o, who, sizeof who);
     if (near)
         return err_set(e, ERR_USAGE, WHY_NONE, "%s: unknown option --%s (did you mean --%s?); see %s --help", who, name,

@@ -137,7 +137,7 @@ static int bad_key(struct reading *r, const char *section, const char *key, int 
     size_t n = 0;
     for (size_t i = 0; commands[i]; i++)
         if (!*section || (commands[i]->section && !strcmp(commands[i]->section, section)))
-            n += option_names(*section ? commands[i] : NULL, names + n, 96 - n);
+            n += option_names(*section ? commands[i] : NULL, true, names + n, 96 - n);
     const char *near = nearest_word(key, names, n);
     return err_set(r->e, ERR_USAGE, WHY_NONE, "%s:%d: unknown key \"%.60s\"%s%s%s%s%s%s", r->path, line, key,
                    *section ? " in [" : "", section, *section ? "]" : "", near ? " (did you mean " : "",
