@@ -22,6 +22,7 @@ static const struct option own_options[] = {
     {"drain", 0, "TIME", 0, "after TERM or INT wait this long for streams to end; default 30s"},
     {"memory", 0, "SIZE", 0, "buffers of all agents together; default a quarter of the machine's memory"},
     {"memory-agent", 0, "SIZE", 0, "buffers of one agent; default 256M"},
+    {"ready-fd", 0, "N", OPT_ARGV, "write one JSON line with all addresses to this descriptor when up"},
     {NULL},
 };
 static const struct option *const tables[] = {own_options, NULL};
@@ -92,12 +93,13 @@ static int parse_limits(const struct options *o, struct relay_options *r, struct
 {
     static const char *const peel[] = {"auto", "never", NULL};
     unsigned which = 0;
-    uint64_t park = 60000, idle = 60000, drain = 30000;
+    uint64_t park = 60000, idle = 60000, drain = 30000, ready = 0;
     r->memory_agent = 256u << 20;
     r->memory = (size_t)sysconf(_SC_PHYS_PAGES) / 4 * (size_t)sysconf(_SC_PAGESIZE);
     if (options_word(o, "peel", peel, &which, e) < 0 || options_ms(o, "park", &park, e) < 0 ||
         options_ms(o, "udp-idle", &idle, e) < 0 || options_ms(o, "drain", &drain, e) < 0 ||
-        options_size(o, "memory", &r->memory, e) < 0 || options_size(o, "memory-agent", &r->memory_agent, e) < 0)
+        options_size(o, "memory", &r->memory, e) < 0 || options_size(o, "memory-agent", &r->memory_agent, e) < 0 ||
+        options_number(o, "ready-fd", 0, 65535, &ready, e) < 0)
         return -1;
     const uint64_t day = 86400000;
     if (park > day || drain > day || idle > day || idle < 1000)
@@ -105,6 +107,7 @@ static int parse_limits(const struct options *o, struct relay_options *r, struct
                                                "--udp-idle starts at 1s");
     if (r->memory < RELAY_MEMORY_MIN || r->memory_agent < RELAY_MEMORY_MIN)
         return err_set(e, ERR_USAGE, WHY_NONE, "culvert relay: --memory and --memory-agent start at 4M");
+    r->ready_fd = options_has(o, "ready-fd") ? (int)ready : -1;
     r->peel_never = which == 1;
     r->park_ms = (uint32_t)park;
     r->udp_idle_ms = (uint32_t)idle;

@@ -332,9 +332,9 @@ static void stop(struct relay *r)
     close_ports(r);
     timer_stop(r->w, &r->drain);
     front_fini(&r->front);
+    list_each(&r->members, mi) member_end(list_entry(mi, struct member, node), "the relay ends");
     if (r->fw_up)
         forward_fini(&r->fw);
-    list_each(&r->members, mi) member_end(list_entry(mi, struct member, node), "the relay ends");
     keeper_stop(r->keeper);
     worker_turn(r->w); // burials
     worker_turn(r->w);
