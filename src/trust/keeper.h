@@ -39,5 +39,6 @@ void keeper_reload(struct keeper *k);
 // Open invitations for tables: on_list from the loop, then freed by the keeper.
 typedef void keeper_list_fn(void *ctx, const struct store_invitation *list, size_t count);
 bool keeper_invitations(struct keeper *k, keeper_list_fn *on_list, void *ctx);
-// Finishes the job in hand, drops the others, joins the thread, closes the store. No callback comes after it.
+// Finishes the job in hand, drops the others, joins the thread, closes the store. No callback comes after it; not to be
+// called from within one.
 void keeper_stop(struct keeper *k); // NULL is allowed

@@ -459,6 +459,17 @@ static int enroll(struct store *s, struct invitation *i, const uint8_t pin[PIN_S
     return 1;
 }
 
+// The token opens nothing (any more), but the key may have come in with it: a crash before it was erased, a late retry.
+static enum store_answer enrolled_before(struct store *s, const uint8_t pin[PIN_SIZE], char *name, struct err *e)
+{
+    int got = find_identity(s, pin, name);
+    if (got < 0) {
+        fail(s, e, "read");
+        return STORE_BROKEN;
+    }
+    return got == 1 ? STORE_ENROLLED : STORE_REFUSED;
+}
+
 enum store_answer store_enroll(struct store *s, const uint8_t token[PAIRING_TOKEN], const uint8_t pin[PIN_SIZE],
                                char *name, struct err *e)
 {
@@ -468,7 +479,10 @@ enum store_answer store_enroll(struct store *s, const uint8_t token[PAIRING_TOKE
         err_set(e, ERR_FAILED, WHY_INTERNAL, "SHA-256 is not to be had");
         return STORE_BROKEN;
     }
-    if (run(s, "BEGIN IMMEDIATE") == 0)
+    int opens = find_invitation(s, &i, pin); // guessing does not even take the write lock
+    if (opens == 0)
+        return enrolled_before(s, pin, name, e);
+    if (opens == 1 && run(s, "BEGIN IMMEDIATE") == 0)
         got = enroll(s, &i, pin, name);
     if (got >= 0 && run(s, got == 1 && !i.used_by_key ? "COMMIT" : "ROLLBACK") < 0)
         got = -1;

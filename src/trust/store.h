@@ -51,9 +51,10 @@ int store_each_invitation(struct store *s, store_invitation_fn *fn, void *ctx, s
 enum store_answer { STORE_ENROLLED, STORE_REFUSED, STORE_BROKEN }; // BROKEN: the store failed, *e says how
 
 // Presents a token for a key: in one transaction the identity and the use of the token. The same key with the same
-// token is enrolled again until the token expires; whatever else is wrong (unknown, used up, expired, withdrawn) is
-// REFUSED, all alike. A key that is enrolled already keeps its name and gains the invitation's rules; a revoked key
-// starts afresh. name: SPEC_NAME_MAX + 1 bytes, the name given (the invitation's; "name-2" … when that is taken).
+// token uses it once. A key that is enrolled already keeps its name, gains the rules of a token that opens, and is
+// welcome with one that does not (it may have come in by it, and lost our answer); a revoked key needs a new token and
+// starts afresh. Else whatever is wrong with the token (unknown, used up, expired, withdrawn) is REFUSED, all alike.
+// name: SPEC_NAME_MAX + 1 bytes, the name given (the invitation's; "name-2" … when that is taken).
 enum store_answer store_enroll(struct store *s, const uint8_t token[PAIRING_TOKEN], const uint8_t pin[PIN_SIZE],
                                char *name, struct err *e);
 
@@ -62,7 +63,8 @@ int store_grant(struct store *s, const char *agent, const struct rule *add, size
                 size_t drop_count, unsigned *changed, struct err *e);
 
 enum store_kind { STORE_AGENT, STORE_INVITATION };
-// Revokes an identity (by name or pin) or withdraws an invitation (by id).
+// Revokes an identity (by name or pin), with what is left of the invitations it came by, or withdraws an invitation (by
+// id).
 int store_revoke(struct store *s, const char *what, enum store_kind *kind, struct err *e);
 
 struct store_identity {
