@@ -11,9 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+// A file that is not there, or not ours, is a matter of how we were called; all else is bad luck.
 static int fail(struct err *e, int errnum, const char *doing, const char *path)
 {
-    return err_errno(e, errnum, "%s %s", doing, path);
+    err_errno(e, errnum, "%s %s", doing, path);
+    e->kind = errnum == ENOENT || errnum == EACCES || errnum == ENOTDIR || errnum == EISDIR ? ERR_USAGE : ERR_FAILED;
+    return -1;
 }
 
 static int make_parents(const char *dir, struct err *e)

@@ -80,7 +80,7 @@ static void refuses_what_is_no_secret_key(void **state)
     struct err e = ERR_INIT;
     bool made;
     assert_int_equal(identity_load(&id, path, &e), -1);
-    assert_refused(&e, ERR_UNREACHED, "No such file");
+    assert_refused(&e, ERR_USAGE, "No such file");
     write_file("hello", 0600);
     assert_int_equal(identity_load(&id, path, &e), -1);
     assert_refused(&e, ERR_USAGE, "no private key in PEM");
