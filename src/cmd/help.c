@@ -61,22 +61,18 @@ static void print_wrapped(FILE *out, const char *text, size_t at)
     }
     fprintf(out, "%*s", (int)(HELP_COLUMN - at), "");
     at = HELP_COLUMN;
-    while (*text) {
+    for (const char *gap = ""; *text; gap = " ") {
         char word[200];
         size_t len = strcspn(text, " ");
         snprintf(word, sizeof word, "%.*s", (int)(len < 199 ? len : 199), text);
-        if (at + width(word) > HELP_WIDTH && at > HELP_COLUMN) {
+        if (at + 1 + width(word) > HELP_WIDTH) {
             fprintf(out, "\n%*s", HELP_COLUMN, "");
             at = HELP_COLUMN;
+            gap = "";
         }
-        fputs(word, out);
-        at += width(word);
-        text += len;
-        if (*text == ' ') {
-            fputc(' ', out);
-            at++;
-            text++;
-        }
+        fprintf(out, "%s%s", gap, word);
+        at += strlen(gap) + width(word);
+        text += len + (text[len] == ' ');
     }
     fputc('\n', out);
 }

@@ -19,6 +19,8 @@ static const struct option own_options[] = {
     {"ttl", 0, "TIME", OPT_ARGV, "how long it is good; default 15m"},
     {"proxy", 0, "PROXY", OPT_MANY | OPT_ARGV, "a proxy that the agent shall use; several: a chain"},
     {"url", 0, "RELAY", 0, "how the agent reaches this relay; default: what the relay was started with"},
+    {"outer", 0, "verify|report", OPT_ARGV, "what the agent does about the web certificate; default verify, or report "
+                                            "where it is self-signed; the relay's key is checked in any case"},
     {NULL},
 };
 static const struct option *const tables[] = {own_options, NULL};
@@ -34,17 +36,22 @@ static int parse_proxies(const struct options *o, struct pairing *p, struct err 
     return 0;
 }
 
-// --url, else what the relay wrote down at its start, else the installed certificate's first name.
-static int find_url(const struct options *o, const char *state, struct pairing *p, struct err *e)
+// --url, else what the relay wrote down at its start, else the installed certificate's first name. A certificate that
+// nobody but its own key signed cannot be verified: the agent is told to report it, and relies on the pin.
+static int find_place(const struct options *o, const char *state, struct pairing *p, struct err *e)
 {
+    static const char *const outer[] = {"verify", "report", NULL};
     const char *given = options_get(o, "url");
-    if (given)
-        return relay_url_parse(&p->relay, given, e);
-    char text[URL_TEXT_MAX];
-    if (relay_state_url(state, text))
-        return relay_url_parse(&p->relay, text, e);
-    return err_set(e, ERR_USAGE, WHY_NONE, "culvert invite: nobody knows how agents reach this relay: install a "
-                                           "certificate (culvert cert), start the relay once, or say --url RELAY");
+    struct relay_place place;
+    bool known = relay_state_place(state, &place);
+    unsigned which = known && place.self_signed;
+    if (!given && !known)
+        return err_set(e, ERR_USAGE, WHY_NONE, "culvert invite: nobody knows how agents reach this relay: install a "
+                                               "certificate (culvert cert), start the relay once, or say --url RELAY");
+    if (options_word(o, "outer", outer, &which, e) < 0)
+        return -1;
+    p->outer_report = which == 1;
+    return relay_url_parse(&p->relay, given ? given : place.url, e);
 }
 
 static int make(struct options *o, const char *state, const struct rules *rules, struct pairing *p, struct err *e)
@@ -57,7 +64,7 @@ static int make(struct options *o, const char *state, const struct rules *rules,
         return err_set(e, ERR_USAGE, WHY_NONE, "--name \"%.60s\": 1 to 63 of letters, digits, . _ - and starting with a "
                                                "letter or digit", name);
     if (options_number(o, "uses", 1, 1000000, &uses, e) < 0 || options_ms(o, "ttl", &ttl_ms, e) < 0 ||
-        parse_proxies(o, p, e) < 0 || find_url(o, state, p, e) < 0)
+        parse_proxies(o, p, e) < 0 || find_place(o, state, p, e) < 0)
         return -1;
     if (ttl_ms < 1000 || ttl_ms > 366ull * 86400000)
         return err_set(e, ERR_USAGE, WHY_NONE, "--ttl: from 1s to 366d");

@@ -136,7 +136,7 @@ const char *nearest_word(const char *text, const char *const *words, size_t coun
 {
     const char *best = NULL;
     size_t len = strlen(text);
-    unsigned limit = len < 3 ? 1 : len < 6 ? 2 : 3;
+    unsigned limit = len < 4 ? 1 : len < 6 ? 2 : 3;
     if (!len || len > WORD_MAX)
         return NULL;
     for (size_t i = 0; i < count; i++) {

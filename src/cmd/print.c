@@ -52,6 +52,19 @@ static bool is_moment(const char *key)
     return !strcmp(key, "created") || !strcmp(key, "expires") || !strcmp(key, "since");
 }
 
+// ["a","b"] → "a, b"
+static void join(char *out, size_t size, const json_t *list)
+{
+    size_t i, used = 0;
+    const json_t *one;
+    json_array_foreach(list, i, one) {
+        char text[CELL_MAX];
+        log_escape(text, sizeof text, json_string_value(one), json_string_length(one));
+        int n = snprintf(out + used, size - used, "%s%s", i ? ", " : "", text);
+        used = (size_t)n < size - used ? used + (size_t)n : size - 1;
+    }
+}
+
 char *print_value(const char *key, const json_t *value, char *out, size_t size)
 {
     *out = 0;
@@ -69,6 +82,8 @@ char *print_value(const char *key, const json_t *value, char *out, size_t size)
         snprintf(out, size, "%lld", (long long)json_integer_value(value));
     else if (json_is_real(value))
         snprintf(out, size, "%.2f", json_real_value(value));
+    else if (json_is_string(json_array_get(value, 0)))
+        join(out, size, value);
     else if (json_is_array(value) || json_is_object(value)) {
         char *text = json_dumps(value, JSON_COMPACT);
         if (text)

@@ -133,22 +133,23 @@ static void tell_own(struct relay *r)
     keeper_set_own(r->keeper, own, n);
 }
 
-// The URL for invitations: told, or made of the certificate's first name, the first port and the first path.
-static int write_url(struct relay *r, struct err *e)
+// Where agents find us, for invitations: told, or made of the certificate's first name, the first port and path.
+static int write_place(struct relay *r, struct err *e)
 {
     struct relay_url url = {.tls = true};
-    char text[URL_TEXT_MAX], name[256], *cert = r->o->cert ? strdup(r->o->cert) : file_path(r->o->state, CERT_FILE);
-    int rc = 0;
+    struct relay_place place = {0};
+    char name[256], *cert = r->o->cert ? strdup(r->o->cert) : file_path(r->o->state, CERT_FILE);
+    place.self_signed = has_tls(r) && cert && relay_state_self_signed(cert);
     if (r->o->url) {
-        rc = relay_state_set_url(r->o->state, r->o->url, e);
+        snprintf(place.url, sizeof place.url, "%s", r->o->url);
     } else if (has_tls(r) && cert && cert_first_name(cert, name)) {
         url.port = addr_port(listener_addr(r->ports[0].listener, 0));
         snprintf(url.host, sizeof url.host, "%s", strncmp(name, "*.", 2) ? name : name + 2);
         snprintf(url.path, sizeof url.path, "%s", r->o->paths[0]);
-        rc = relay_state_set_url(r->o->state, relay_url_text(&url, text), e);
+        relay_url_text(&url, place.url);
     }
     free(cert);
-    return rc;
+    return *place.url ? relay_state_set_place(r->o->state, &place, e) : 0;
 }
 
 static json_t *addresses(const struct relay *r, bool plain)
@@ -205,7 +206,7 @@ static void reload(struct relay *r)
         front_set_web(&r->front, web);
     if (err_is(&e))
         log_event(LOG_ERROR, "reload: the old certificate stays", LS("reason", err_text(&e)));
-    else if (write_url(r, &e) < 0)
+    else if (write_place(r, &e) < 0)
         log_event(LOG_WARN, "reload", LS("reason", err_text(&e)));
     keeper_reload(r->keeper);
     log_event(LOG_INFO, "reloaded");
@@ -315,7 +316,7 @@ static int start(struct relay *r, struct err *e)
     forward_init(&r->fw, r->w, r->resolver, r->o->udp_idle_ms);
     r->fw_up = true;
     if (!(r->keeper = keeper_start(r->w, r->o->state, &keeper_ops, r, e)) || open_ports(r, e) < 0 ||
-        write_url(r, e) < 0)
+        write_place(r, e) < 0)
         return -1;
     tell_own(r);
     start_control(r);
