@@ -1,11 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // argv → subcommand.
-#include <stdio.h>
+#include "cmd/command.h"
 
-int main(int argc, char **argv)
-{
-    (void)argc;
-    (void)argv;
-    puts("culvert " CULVERT_VERSION);
-    return 0;
-}
+int main(int argc, char **argv) { return command_main(argc, argv); }
