@@ -22,7 +22,7 @@ CASES = 517
 
 @pytest.fixture
 def ws_echo():
-    program = Path(os.environ.get("CULVERT_BUILD", ROOT / "build")) / "test" / "e2e" / "ws_echo"
+    program = Path(os.environ.get("CULVERT_PLAIN", ROOT / "build" / "culvert")).parent / "test" / "e2e" / "ws_echo"
     if not program.exists():
         pytest.fail(f"{program} is not built")
     return program
@@ -49,7 +49,7 @@ def judge(found):
 
 
 def kosoku(*words):
-    return [sys.executable, "-m", "kosoku._cli", *words]
+    return [sys.executable, "-c", "from kosoku._cli import main; main()", *words]
 
 
 def test_the_server_role(ws_echo, tmp_path):
