@@ -297,5 +297,8 @@ void conduit_kill(struct conduit *c)
         c->ask.caller = c->far = NULL;
     }
     close_links(c);
-    forget(c);
+    struct err e = ERR_INIT;
+    err_set(&e, ERR_FAILED, WHY_ABORTED, "ended here");
+    over(c, &e);
+    err_fini(&e);
 }

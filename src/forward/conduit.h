@@ -54,5 +54,5 @@ void conduit_to_target(struct forward *fw, const struct conduit_ask *ask, const 
                        forward_allows_fn *allows, void *ctx);
 // For `answer`: what was sent to the caller goes out, then its end, and only then it is closed.
 void conduit_linger(struct conduit *c);
-// Ends it now, resetting both sides, without on_end.
+// Ends it now, resetting both sides; on_end is called, answer is not.
 void conduit_kill(struct conduit *c);

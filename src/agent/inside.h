@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of the agent, for the files of this folder only. The agent owns its uplink, its session, and the things that a
+// person asked for: locals (-L, -D), reverses (-R) and offers. Everything lives on one worker.
+#pragma once
+#include <jansson.h>
+#include "agent/agent.h"
+#include "agent/uplink.h"
+#include "control/control.h"
+#include "forward/entry.h"
+#include "forward/forward.h"
+#include "forward/socks.h"
+#include "trust/policy.h"
+
+#define AGENT_PARK_MS 600000   // without a carrier for this long: the session's streams are given up
+#define AGENT_LEAVE_MS 1500    // for our GOAWAY to arrive
+#define AGENT_DRAIN_MS 30000
+#define REVERSE_RETRY_MS 60000 // doubled up to REVERSE_RETRY_MAX_MS
+#define REVERSE_RETRY_MAX_MS 3600000
+
+struct agent;
+
+struct local { // -L or -D
+    struct agent *a;
+    const struct spec_forward *spec;
+    char dest[SPEC_TEXT_MAX];
+    struct entry *entry;       // -L
+    struct listener *listener; // -D
+};
+
+enum reverse_state { REVERSE_IDLE, REVERSE_ASKED, REVERSE_UP, REVERSE_REFUSED };
+
+struct reverse { // -R, or --offer: a stream that listens at the relay
+    struct agent *a;
+    const struct spec_forward *spec; // NULL: an offer
+    const struct spec_offer *offer;
+    char what[SPEC_TEXT_MAX]; // for messages: "-R 8080" …
+    enum reverse_state state;
+    struct stream *st;
+    struct link *link;
+    struct wake wake;
+    struct timer retry;
+    uint32_t retry_ms;
+    struct addr bound;
+    uint64_t callers;
+};
+
+struct agent {
+    struct worker w;
+    const struct agent_options *o;
+    struct agent_state state;
+    struct agent_relay *relay; // in state, or `elsewhere`
+    struct agent_relay elsewhere;
+    struct resolver *resolver;
+    struct budget budget;
+    struct session session;
+    bool has_session;
+    struct uplink uplink;
+    struct forward fw;
+    bool has_forward;
+    struct local *locals;
+    size_t local_count;
+    struct reverse *reverses;
+    size_t reverse_count;
+    struct socks_server *socks, *reverse_socks;
+    struct policy *policy; // what reverse SOCKS may reach
+    struct control *control;
+    uv_signal_t signals[3];
+    bool stdio_started, stdio_over;
+    bool joining;
+    bool was_up, ready_told, end_sent;
+    enum { AGENT_RUNNING, AGENT_DRAINING, AGENT_LEAVING } life;
+    uint64_t drain_until_ms;
+    struct timer tick, park; // tick: drain and leave
+    struct wake check;       // is all up: tell; is all over: end
+    uint64_t since;
+    int status;
+    struct err err;          // why it ends
+};
+
+// agent.c
+void agent_end(struct agent *a, int status, const struct err *err); // drains nothing: says goodbye and stops
+void agent_check(struct agent *a);                                  // posts the check
+
+// locals.c
+int locals_open(struct agent *a, struct err *e);
+void locals_close(struct agent *a);
+void stdio_start(struct agent *a);
+
+// reverses.c
+int reverses_init(struct agent *a, struct err *e);
+void reverses_ask(struct agent *a);  // a new session: ask for all
+void reverses_close(struct agent *a);
+bool reverses_settled(const struct agent *a);
+size_t reverses_streams(const struct agent *a); // streams that only listen
+// The way out of reverse SOCKS.
+void reverse_connect(void *owner, const struct conduit_ask *ask, const struct socks_dest *dest);
+void agent_on_open(struct session *s, struct stream *st, const struct frame_open *open);
+
+// tables.c
+extern const struct control_ops agent_control_ops;
+void agent_tell_ready(struct agent *a);

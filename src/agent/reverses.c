@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+// What listens elsewhere and comes out here: -R at the relay, and offers to other agents. Each is a stream that stays open;
+// callers come as streams of their own. Only what is named here is ever dialled, whatever the relay asks; what reverse
+// SOCKS may reach is asked of the agent's own policy.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "agent/inside.h"
+#include "core/log.h"
+#include "forward/conduit.h"
+#include "forward/target.h"
+
+static bool is_udp(const struct reverse *r) { return r->spec ? r->spec->udp : r->offer->udp; }
+static bool is_socks(const struct reverse *r) { return r->spec && r->spec->socks; }
+static const struct spec_dest *dest_of(const struct reverse *r) { return r->spec ? &r->spec->dest : &r->offer->dest; }
+
+// --- reverse SOCKS
+
+// The relay stands for whoever calls there: the one subject of the agent's policy.
+static bool allows(void *ctx, const char *name, const struct addr *to, bool udp)
+{
+    struct agent *a = ctx;
+    char where[ADDR_TEXT_MAX];
+    struct verdict verdict;
+    if (policy_dial(a->policy, a->relay->pins[0], name, to, udp, &verdict))
+        return true;
+    log_event(LOG_INFO, "reverse SOCKS refused", LS("to", name), LS("address", addr_text(to, where)),
+              LS("reason", verdict.text));
+    return false;
+}
+
+void reverse_connect(void *owner, const struct conduit_ask *ask, const struct socks_dest *dest)
+{
+    struct agent *a = owner;
+    conduit_to_target(&a->fw, ask, dest->host, dest->port, allows, a);
+}
+
+static int make_policy(struct agent *a, struct err *e)
+{
+    a->policy = policy_new();
+    policy_add(a->policy, a->relay->pins[0], "relay");
+    for (size_t i = 0; i < a->o->allow_count; i++) {
+        if (!policy_add_rule(a->policy, a->relay->pins[0], &a->o->allows[i]))
+            return err_set(e, ERR_USAGE, WHY_NONE, "--allow: at most %d rules", POLICY_RULES_MAX);
+    }
+    return 0;
+}
+
+// --- callers
+
+static void open_target(struct agent *a, struct stream *st, const struct spec_dest *d, const struct frame_open *open)
+{
+    char path[SPEC_PATH_MAX + 6];
+    struct target_ask ask = {.host = d->host, .port = d->port, .udp = open->datagram, .origin = open->origin};
+    if (d->kind == SPEC_UNIX) {
+        snprintf(path, sizeof(path), "unix:%s", d->path);
+        ask.host = path;
+    }
+    target_open(&a->fw, st, &ask);
+}
+
+static void refuse(struct stream *st, enum err_why why, const char *what, const char *text)
+{
+    log_event(LOG_INFO, "stream refused", LS("for", what), LS("reason", text));
+    stream_refuse(st, why, text);
+    link_close(stream_link(st));
+}
+
+static void on_accepted(struct agent *a, struct reverse *r, struct stream *st, const struct frame_open *open)
+{
+    struct addr nowhere = {0};
+    r->callers++;
+    if (open->datagram != is_udp(r)) {
+        refuse(st, WHY_PROTOCOL, r->what, "of another kind than what was asked for");
+    } else if (is_socks(r)) {
+        stream_accept(st, NULL);
+        socks_server_accept(a->reverse_socks, stream_link(st), &open->origin, &nowhere);
+    } else {
+        open_target(a, st, dest_of(r), open);
+    }
+}
+
+static struct reverse *find_listener(struct agent *a, uint32_t id)
+{
+    for (size_t i = 0; i < a->reverse_count; i++) {
+        struct reverse *r = &a->reverses[i];
+        if (r->spec && r->st && stream_id(r->st) == id)
+            return r;
+    }
+    return NULL;
+}
+
+// host is NAME@AGENT, or NAME alone.
+static struct reverse *find_offer(struct agent *a, const char *host)
+{
+    size_t len = strcspn(host, "@");
+    for (size_t i = 0; i < a->reverse_count; i++) {
+        struct reverse *r = &a->reverses[i];
+        if (r->offer && strlen(r->offer->name) == len && memcmp(r->offer->name, host, len) == 0)
+            return r;
+    }
+    return NULL;
+}
+
+void agent_on_open(struct session *s, struct stream *st, const struct frame_open *open)
+{
+    struct agent *a = s->owner;
+    struct reverse *r = NULL;
+    if (open->kind == OPEN_ACCEPTED)
+        r = find_listener(a, open->listener);
+    else if (open->kind == OPEN_SERVICE)
+        r = find_offer(a, open->host);
+    if (a->life != AGENT_RUNNING)
+        refuse(st, WHY_LIMIT, open->host, "the agent is going down");
+    else if (r)
+        on_accepted(a, r, st, open);
+    else
+        refuse(st, open->kind == OPEN_SERVICE ? WHY_ABSENT : WHY_POLICY, open->host, "nothing of that kind is offered here");
+}
+
+// --- listening
+
+static void close_stream(struct reverse *r)
+{
+    if (r->link)
+        link_close(r->link);
+    r->link = NULL;
+    r->st = NULL;
+    wake_cancel(&r->wake);
+    timer_stop(&r->a->w, &r->retry);
+}
+
+static void fill_open(struct frame_open *open, const struct reverse *r)
+{
+    open->kind = is_udp(r) ? OPEN_LISTEN_UDP : OPEN_LISTEN_TCP;
+    if (r->offer) {
+        snprintf(open->host, sizeof(open->host), "service:%s", r->offer->name);
+    } else if (r->spec->listen.kind == SPEC_UNIX) {
+        snprintf(open->host, sizeof(open->host), "unix:%s", r->spec->listen.path);
+    } else {
+        snprintf(open->host, sizeof(open->host), "%s", r->spec->listen.host);
+        open->port = r->spec->listen.port;
+    }
+}
+
+static void ask(struct reverse *r)
+{
+    struct frame_open open = {0};
+    close_stream(r);
+    fill_open(&open, r);
+    r->st = session_open(&r->a->session, &open);
+    if (!r->st)
+        return; // drained: the next session asks
+    r->link = stream_link(r->st);
+    r->state = REVERSE_ASKED;
+    link_own(r->link, &r->wake);
+    wake_post(&r->a->w, &r->wake);
+}
+
+static void on_up(struct reverse *r)
+{
+    char text[ADDR_TEXT_MAX];
+    const struct addr *bound = stream_bound(r->st);
+    r->state = REVERSE_UP;
+    r->bound = bound ? *bound : (struct addr){0};
+    if (r->offer)
+        log_event(LOG_INFO, "service offered", LS("service", r->what));
+    else
+        log_event(LOG_INFO, "listening at the relay", LS("for", r->what), LS("at", bound ? addr_text(bound, text) : "-"));
+    agent_check(r->a);
+}
+
+// Refused, or ended later: moved to a newer session of this identity, or no longer allowed. A refusal at the start is what
+// a person wants to know at once; later the agent goes on with what it has and asks again now and then.
+static void on_over(struct reverse *r, const struct err *err)
+{
+    struct agent *a = r->a;
+    struct err e = ERR_INIT;
+    bool parked = a->uplink.state != UPLINK_UP || err->why == WHY_LOST;
+    err_copy(&e, err);
+    err_prefix(&e, "%s", r->what);
+    close_stream(r);
+    r->state = parked ? REVERSE_IDLE : REVERSE_REFUSED;
+    if (!parked) {
+        log_event(LOG_WARN, "not listening at the relay", LS("for", r->what), LS("reason", err_text(&e)));
+        if (a->o->once || (!a->ready_told && e.why == WHY_POLICY)) {
+            agent_end(a, e.why == WHY_POLICY ? ERR_POLICY : ERR_FAILED, &e);
+        } else {
+            timer_set(&a->w, &r->retry, r->retry_ms);
+            r->retry_ms = r->retry_ms < REVERSE_RETRY_MAX_MS / 2 ? r->retry_ms * 2 : REVERSE_RETRY_MAX_MS;
+        }
+    }
+    agent_check(a);
+    err_fini(&e);
+}
+
+static void on_wake(struct wake *wake)
+{
+    struct reverse *r = container_of(wake, struct reverse, wake);
+    struct buf *b;
+    enum link_status st = link_open(r->link);
+    if (st == LINK_AGAIN)
+        return;
+    if (st == LINK_OK && r->state == REVERSE_ASKED)
+        on_up(r);
+    while (st == LINK_OK && (st = link_recv(r->link, &b)) == LINK_OK)
+        buf_put(b);
+    if (st == LINK_AGAIN)
+        return;
+    if (!err_is(&r->link->err))
+        err_set(&r->link->err, ERR_FAILED, WHY_LOST, "the relay ended it");
+    on_over(r, &r->link->err);
+}
+
+static void on_retry(struct timer *timer)
+{
+    struct reverse *r = container_of(timer, struct reverse, retry);
+    if (r->a->uplink.state == UPLINK_UP)
+        ask(r);
+    else
+        r->state = REVERSE_IDLE;
+}
+
+void reverses_ask(struct agent *a)
+{
+    for (size_t i = 0; i < a->reverse_count; i++)
+        ask(&a->reverses[i]);
+}
+
+bool reverses_settled(const struct agent *a)
+{
+    for (size_t i = 0; i < a->reverse_count; i++) {
+        if (a->reverses[i].state == REVERSE_ASKED || a->reverses[i].state == REVERSE_IDLE)
+            return false;
+    }
+    return true;
+}
+
+size_t reverses_streams(const struct agent *a)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < a->reverse_count; i++)
+        n += a->reverses[i].st != NULL;
+    return n;
+}
+
+void reverses_close(struct agent *a)
+{
+    for (size_t i = 0; i < a->reverse_count; i++) {
+        close_stream(&a->reverses[i]);
+        a->reverses[i].state = REVERSE_IDLE;
+    }
+}
+
+int reverses_init(struct agent *a, struct err *e)
+{
+    const struct agent_options *o = a->o;
+    a->reverse_count = o->reverse_count + o->offer_count;
+    a->reverses = calloc(a->reverse_count + 1, sizeof(*a->reverses));
+    if (!a->reverses)
+        abort();
+    for (size_t i = 0; i < a->reverse_count; i++) {
+        struct reverse *r = &a->reverses[i];
+        char text[SPEC_TEXT_MAX];
+        r->a = a;
+        r->retry_ms = REVERSE_RETRY_MS;
+        wake_init(&r->wake, on_wake);
+        timer_init(&r->retry, on_retry);
+        if (i < o->reverse_count) {
+            r->spec = &o->reverses[i];
+            snprintf(r->what, sizeof(r->what), "-R %.290s%s", spec_addr_text(&r->spec->listen, text), r->spec->udp ? "/udp" : "");
+        } else {
+            r->offer = &o->offers[i - o->reverse_count];
+            snprintf(r->what, sizeof(r->what), "--offer %s", r->offer->name);
+        }
+    }
+    return make_policy(a, e);
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the agent tells `status`, `table` and the ready descriptor.
+#include <string.h>
+#include <unistd.h>
+#include "agent/inside.h"
+#include "core/log.h"
+#include "forward/listen.h"
+
+static const char *const uplink_names[] = {"down", "dialling", "opening", "up"};
+static const char *const reverse_names[] = {"waiting", "asked", "up", "refused"};
+
+static json_t *forward_row(const char *kind, const char *at, bool udp, const char *to, const char *state)
+{
+    return json_pack("{s:s, s:s, s:s, s:s, s:s}", "kind", kind, "at", at, "udp", udp ? "yes" : "no", "to", to, "state",
+                     state);
+}
+
+static void add_local(json_t *rows, const struct local *l)
+{
+    char at[ADDR_TEXT_MAX];
+    const struct addr *a;
+    for (size_t i = 0; i < LISTEN_ADDRS; i++) {
+        a = l->entry ? entry_addr(l->entry, i) : l->listener ? listener_addr(l->listener, i) : NULL;
+        if (!a)
+            return;
+        json_array_append_new(rows, forward_row(l->spec->socks ? "socks" : "local", addr_text(a, at), l->spec->udp,
+                                                l->spec->socks ? "" : l->dest, "up"));
+    }
+}
+
+static void add_reverse(json_t *rows, const struct reverse *r)
+{
+    char at[ADDR_TEXT_MAX], listen[SPEC_TEXT_MAX], to[SPEC_TEXT_MAX] = "";
+    if (!r->spec)
+        return;
+    if (!r->spec->socks)
+        spec_dest_text(&r->spec->dest, to);
+    spec_addr_text(&r->spec->listen, listen);
+    json_array_append_new(rows, forward_row("reverse", r->bound.len ? addr_text(&r->bound, at) : listen, r->spec->udp, to,
+                                            reverse_names[r->state]));
+}
+
+// In the order of the command line, -L, -D, -R: who reads it counts.
+static json_t *forwards(const struct agent *a)
+{
+    json_t *rows = json_array();
+    for (size_t i = 0; i < a->local_count; i++)
+        add_local(rows, &a->locals[i]);
+    for (size_t i = 0; i < a->reverse_count; i++)
+        add_reverse(rows, &a->reverses[i]);
+    return rows;
+}
+
+static json_t *services(const struct agent *a)
+{
+    json_t *rows = json_array();
+    for (size_t i = 0; i < a->reverse_count; i++) {
+        const struct reverse *r = &a->reverses[i];
+        char to[SPEC_TEXT_MAX], name[2 * SPEC_NAME_MAX + 2];
+        if (!r->offer)
+            continue;
+        snprintf(name, sizeof(name), "%.63s@%.63s", r->offer->name, a->uplink.name);
+        json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:I}", "service", name, "to",
+                                              spec_dest_text(&r->offer->dest, to), "udp", r->offer->udp ? "yes" : "no",
+                                              "state", reverse_names[r->state], "callers", (json_int_t)r->callers));
+    }
+    return rows;
+}
+
+static json_t *table(void *owner, const char *name)
+{
+    const struct agent *a = owner;
+    if (strcmp(name, "forwards") == 0)
+        return forwards(a);
+    if (strcmp(name, "services") == 0)
+        return services(a);
+    if (strcmp(name, "streams") == 0)
+        return forward_streams_json(&a->fw);
+    return strcmp(name, "flows") == 0 ? forward_flows_json(&a->fw) : NULL;
+}
+
+static const char *trust(const struct agent *a)
+{
+    const struct conn *c = a->uplink.conn;
+    const struct link_facts *f = uplink_facts(&a->uplink);
+    if (!c || !f)
+        return "";
+    if (c->peeled)
+        return "peeled";
+    return f->has_exporter && a->uplink.peel ? "intercepted, or behind a front" : "inner TLS";
+}
+
+static json_t *carrier(const struct agent *a)
+{
+    const struct link_facts *f = uplink_facts(&a->uplink);
+    const struct session *s = &a->session;
+    char peer[ADDR_TEXT_MAX];
+    json_t *o = json_pack("{s:s, s:I, s:I, s:s}", "state", uplink_names[a->uplink.state], "attempts",
+                          (json_int_t)a->uplink.attempts, "connected_times", (json_int_t)a->uplink.ups, "last_error",
+                          a->uplink.last_error);
+    if (!f)
+        return o;
+    json_object_set_new(o, "path", json_string(f->path));
+    json_object_set_new(o, "peer", json_string(addr_text(&f->peer, peer)));
+    json_object_set_new(o, "tls", json_string(f->tls_version));
+    json_object_set_new(o, "issuer", json_string(f->tls_issuer));
+    json_object_set_new(o, "certificate", json_string(f->outer_trusted ? "trusted" : f->outer_reason));
+    json_object_set_new(o, "trust", json_string(trust(a)));
+    json_object_set_new(o, "rtt_ms", json_real(s->srtt_us / 1000.0));
+    json_object_set_new(o, "up_seconds", json_integer((json_int_t)((a->w.now_ms - a->uplink.up_ms) / 1000)));
+    return o;
+}
+
+static json_t *session_json(const struct agent *a)
+{
+    const struct session_stats *s = &a->session.stats;
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", //
+                     "streams", (json_int_t)a->session.stream_count, "opened", (json_int_t)s->opened, "refused",
+                     (json_int_t)s->refused, "reset", (json_int_t)s->reset, "bytes_in", (json_int_t)s->bytes_in,
+                     "bytes_out", (json_int_t)s->bytes_out, "packets_in", (json_int_t)s->dgrams_in, "packets_out",
+                     (json_int_t)s->dgrams_out, "packets_dropped",
+                     (json_int_t)(s->dgrams_dropped_full + s->dgrams_dropped_stale + s->dgrams_dropped_part), "replayed",
+                     (json_int_t)s->replayed);
+}
+
+static json_t *status(void *owner)
+{
+    const struct agent *a = owner;
+    char pin[PIN_TEXT_MAX], url[URL_TEXT_MAX];
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:o}", "name", a->uplink.name, "relay",
+                     relay_url_text(&a->relay->url, url), "pin", pin_text(a->state.id.pin, pin), "carrier", carrier(a),
+                     "session", session_json(a), "forwarding", forward_stats_json(&a->fw), "memory_bytes",
+                     (json_int_t)a->budget.used, "forwards", forwards(a));
+}
+
+const struct control_ops agent_control_ops = {.status = status, .table = table};
+
+void agent_tell_ready(struct agent *a)
+{
+    char url[URL_TEXT_MAX];
+    int fd = a->o->ready_fd;
+    if (fd < 0)
+        return;
+    json_t *o = json_pack("{s:s, s:s, s:o, s:o}", "relay", relay_url_text(&a->relay->url, url), "name", a->uplink.name,
+                          "forwards", forwards(a), "services", services(a));
+    bool told = o && json_dumpfd(o, fd, JSON_COMPACT) == 0 && write(fd, "\n", 1) == 1;
+    if (!told)
+        log_event(LOG_WARN, "nobody reads the ready descriptor", LN("fd", fd));
+    close(fd);
+    json_decref(o);
+}
