@@ -26,7 +26,8 @@ const struct option global_options[] = {
 };
 
 const struct command *const commands[] = {&command_relay, &command_invite, &command_grant, &command_revoke,
-                                          &command_explain, &command_status, &command_table, &command_cert, NULL};
+                                          &command_explain, &command_join, &command_agent,
+                                          &command_status, &command_table, &command_cert, NULL};
 
 const struct command *command_find(const char *name)
 {
