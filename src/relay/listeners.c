@@ -61,6 +61,13 @@ static void on_wake(struct wake *wake)
         relay_listener_end(l, WHY_NONE);
 }
 
+static bool is_same_place(const struct relay_listener *old, const struct relay_listener *l)
+{
+    const struct addr *bound = old->entry ? entry_addr(old->entry, 0) : NULL;
+    return old->offer == l->offer && old->udp == l->udp && !strcmp(old->host, l->host) &&
+           (old->port == l->port || (bound && !l->unix_path && addr_port(bound) == l->port));
+}
+
 // The newest session wins: whoever of the same identity holds it now is told.
 static void take_over(struct relay_listener *l)
 {
@@ -70,8 +77,7 @@ static void take_over(struct relay_listener *l)
         struct visit *v = list_entry(vi, struct visit, node);
         list_each(&v->listeners, it) {
             struct relay_listener *old = list_entry(it, struct relay_listener, node);
-            if (old != l && old->offer == l->offer && old->udp == l->udp && old->port == l->port &&
-                !strcmp(old->host, l->host))
+            if (old != l && is_same_place(old, l))
                 relay_listener_end(old, WHY_MOVED);
         }
     }
