@@ -207,6 +207,6 @@ void stdio_start(struct agent *a)
     a->stdio_started = true;
     fill_open(&open, a->o->stdio, false);
     conduit_to_stream(&a->fw, &(struct conduit_ask){.kind = "stdio", .caller = stdio_link(&a->w, STDIN_FILENO, STDOUT_FILENO),
-                                                    .dest = spec_dest_text(a->o->stdio, dest), .ops = &ops, .owner = a},
+                                                    .dest = spec_dest_text(a->o->stdio, dest), .ops = &ops, .owner = a, .quiet = true},
                       &a->session, &open);
 }

@@ -14,6 +14,7 @@ struct conduit_opening {
     struct resolve resolve;
     struct race race;
     struct timer deadline;
+    bool to_stream;
     forward_allows_fn *allows;
     void *ctx;
     char host[256];
@@ -56,9 +57,9 @@ static void forget(struct conduit *c)
 static void say_end(struct conduit *c, const struct err *err, bool refused)
 {
     char text[ADDR_TEXT_MAX];
-    const char *from = c->ask.origin.len ? addr_text(&c->ask.origin, text) : "";
+    const char *from = c->ask.origin.len ? addr_text(&c->ask.origin, text) : "-";
     if (refused)
-        log_event(LOG_INFO, "stream refused", LS("kind", c->ask.kind), LS("from", from), LS("to", c->ask.dest),
+        log_event(c->ask.quiet ? LOG_DEBUG : LOG_INFO, "stream refused", LS("kind", c->ask.kind), LS("from", from), LS("to", c->ask.dest),
                   LS("reason", err_text(err)));
     else
         log_event(LOG_DEBUG, err ? "stream reset" : "stream ended", LS("kind", c->ask.kind), LS("from", from),
@@ -118,6 +119,9 @@ static void on_pumped(struct pump *pump, const struct err *err)
 static void up(struct conduit *c)
 {
     struct buf *early = c->ask.early;
+    const struct addr *bound = c->opening->to_stream ? stream_bound(stream_of(c->far)) : NULL;
+    if (bound)
+        c->far_addr = *bound;
     end_opening(c);
     if (c->ask.ops && c->ask.ops->answer)
         c->ask.ops->answer(c, NULL, c->far_addr.len ? &c->far_addr : NULL);
@@ -227,6 +231,7 @@ void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct
         refuse_with(c, ERR_UNREACHED, WHY_LIMIT, "the session takes no new streams: it is being drained");
         return;
     }
+    c->opening->to_stream = true;
     c->far = stream_link(st);
     link_own(c->far, &c->wake);
     wake_post(fw->w, &c->wake);

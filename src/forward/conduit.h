@@ -29,6 +29,7 @@ struct conduit_ask {
     struct buf *early;         // bytes already read from the caller; owned; may be NULL
     const struct conduit_ops *ops;
     void *owner;
+    bool quiet;                // the owner tells of a refusal itself
 };
 
 struct conduit {
