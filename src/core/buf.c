@@ -79,7 +79,8 @@ static struct buf *pool_take(struct pool *p)
     struct buf *b = p->hot;
     if (b) {
         p->hot = b->next;
-        p->hot_count--;
+        if (--p->hot_count < p->hot_low)
+            p->hot_low = p->hot_count;
     } else {
         if (!p->cold)
             add_slab(p);
@@ -117,18 +118,36 @@ struct buf *buf_copy(struct pool *p, const void *data, size_t len)
     return b;
 }
 
+static void cool(struct pool *p, struct buf *b)
+{
+    madvise(b->base, b->cap, MADV_DONTNEED);
+    b->next = p->cold;
+    p->cold = b;
+    p->cold_count++;
+}
+
 static void pool_give(struct pool *p, struct buf *b)
 {
-    if (p->hot_count < POOL_HOT) {
+    if (p->hot_count < POOL_HOT_MAX) {
         b->next = p->hot;
         p->hot = b;
         p->hot_count++;
     } else {
-        madvise(b->base, b->cap, MADV_DONTNEED);
-        b->next = p->cold;
-        p->cold = b;
-        p->cold_count++;
+        cool(p, b);
     }
+}
+
+bool pool_trim(struct pool *p)
+{
+    size_t idle = p->hot_low;
+    for (; idle && p->hot_count > POOL_HOT; idle--) {
+        struct buf *b = p->hot;
+        p->hot = b->next;
+        p->hot_count--;
+        cool(p, b);
+    }
+    p->hot_low = p->hot_count;
+    return p->hot_count > POOL_HOT;
 }
 
 void buf_put(struct buf *b)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fixed buffers with headroom, and queues of them. A buffer has one owner at a time: who is handed one frees it with
 // buf_put or hands it on. Full buffers hold BUF_SIZE bytes and come from the worker's pool, which keeps at most
-// POOL_HOT idle ones with memory behind them and gives the memory of the others back to the system; small ones are
+// POOL_HOT idle ones with memory behind them for long: pool_trim gives the memory of those that lay idle since the last call
+// back to the system, so that a busy worker does not pay for page faults; small ones are
 // plain heap memory, for the few bytes that would waste a full one. Under AddressSanitizer the pool is malloc, so that a use
 // after buf_put shows. Running out of memory ends the process: every user is bounded by a budget long before.
 #pragma once
@@ -15,7 +16,9 @@
 #define BUF_HEADROOM 16    // kept free in front by buf_get: a WebSocket header of a client takes 8
 #define BUF_ROOM (BUF_SIZE - BUF_HEADROOM)
 #define BUF_SMALL_MAX 2048 // largest storage of a small buffer
-#define POOL_HOT 64        // idle full buffers that keep their memory: 1 MiB
+#define POOL_HOT 16        // idle full buffers that keep their memory: 256 KiB
+#define POOL_HOT_MAX 4096  // the same between two calls of pool_trim: 64 MiB
+#define POOL_TRIM_MS 500   // how often the worker trims while there is something to trim
 
 struct pool;
 
@@ -31,6 +34,7 @@ struct buf {
 
 struct pool {
     struct buf *hot, *cold;
+    size_t hot_low; // fewest hot ones since the last trim: these were not needed
     size_t hot_count, cold_count, out_count; // out_count: full buffers in use
     size_t out_bytes;                        // storage of all buffers in use, small ones too
     struct list slabs;
@@ -39,6 +43,8 @@ struct pool {
 void pool_init(struct pool *p);
 void pool_fini(struct pool *p); // every buffer must be back
 
+// Gives back the memory of buffers that lay idle since the last call. True: call again in POOL_TRIM_MS.
+bool pool_trim(struct pool *p);
 // A full, empty buffer with BUF_HEADROOM in front.
 struct buf *buf_get(struct pool *p);
 // A small, empty buffer with `head` bytes in front and room for `room` bytes, head + room <= BUF_SMALL_MAX.

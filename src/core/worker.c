@@ -201,6 +201,8 @@ static void on_prepare(uv_prepare_t *h)
 {
     struct worker *w = h->data;
     worker_turn(w);
+    if (w->pool.hot_count > POOL_HOT && !timer_is_set(&w->trim))
+        timer_set(w, &w->trim, POOL_TRIM_MS);
     if (!list_empty(&w->wakes) || !list_empty(&w->late))
         uv_idle_start(&w->idle, on_idle);
     else
@@ -217,10 +219,18 @@ static void on_check(uv_check_t *h)
     worker_turn(w);
 }
 
+static void on_trim(struct timer *t)
+{
+    struct worker *w = container_of(t, struct worker, trim);
+    if (pool_trim(&w->pool))
+        timer_set(w, t, POOL_TRIM_MS);
+}
+
 static void init_common(struct worker *w, unsigned k, unsigned n)
 {
     *w = (struct worker){.k = k, .n = n};
     pool_init(&w->pool);
+    timer_init(&w->trim, on_trim);
     list_init(&w->wakes);
     list_init(&w->late);
     list_init(&w->graves);

@@ -45,6 +45,7 @@ struct worker {
     uint64_t now_ms, now_us; // CLOCK_MONOTONIC, read once a turn; a simulation sets both
     bool clock_old; // a sleep may lie between now_ms and now
     struct pool pool;
+    struct timer trim; // of the pool
     struct list wakes, late, graves;
     struct timer **heap;
     uint32_t heap_len, heap_cap;

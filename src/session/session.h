@@ -22,6 +22,7 @@
 #define ACKS_HELD_MAX 16384        // last ACKs of freed streams kept; beyond it the oldest is forgotten
 #define PING_IDLE_MS 15000          // an agent's silence before it pings
 #define PING_DEAD_MS 15000          // an unanswered PING ends the carrier
+#define PING_LOADED_US 100000      // how often the round trip is measured while data flow
 #define ACK_DELAY_US 20000          // an ACK that nothing else asks for waits this long
 
 struct session;

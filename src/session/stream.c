@@ -423,6 +423,15 @@ static enum link_status op_open(struct link *l)
     return err_is(&l->err) ? LINK_FAILED : LINK_AGAIN;
 }
 
+// A round trip under load is longer than an idle one, and it is the one that the window has to cover.
+static void measure_again(struct session *s)
+{
+    if (s->ping_sent_us == 0 && s->w->now_us - s->pinged_us > PING_LOADED_US) {
+        s->ping_due = true;
+        session_output(s);
+    }
+}
+
 // Raises the limit when a quarter of the window was read, and widens the window of a reader that half empties it in less
 // than two round trips.
 static void window_update(struct stream *st)
@@ -439,6 +448,7 @@ static void window_update(struct stream *st)
             st->window *= 2;
         st->tune_us = now;
         st->tune_read = st->rcv_read;
+        measure_again(s);
     }
     uint64_t want = st->rcv_read + st->window;
     // FIN may have overtaken data that still needs room.
