@@ -68,8 +68,13 @@ static void the_pool_keeps_few_hot_ones(void **state)
             assert_int_equal(buf_data(all[i])[BUF_ROOM - 1], (uint8_t)i);
         for (int i = 0; i < N; i++)
             buf_put(all[i]);
-        assert_true(p.hot_count <= POOL_HOT);
+        assert_true(p.hot_count <= N);
     }
+    bool more = pool_trim(&p); // in use until a moment ago: kept
+    if (more)
+        assert_int_equal(p.hot_count, N);
+    pool_trim(&p); // idle since: given back
+    assert_true(p.hot_count <= POOL_HOT);
     if (p.hot_count) { // not under AddressSanitizer
         assert_int_equal(p.hot_count, POOL_HOT);
         struct buf *last = p.hot;
