@@ -167,9 +167,13 @@ static void tell_ready(const struct relay *r)
     if (r->o->ready_fd < 0)
         return;
     json_t *o = json_pack("{s:o,s:o}", "listen", addresses(r, false), "listen_plain", addresses(r, true));
-    json_dumpfd(o, r->o->ready_fd, JSON_COMPACT);
-    if (write(r->o->ready_fd, "\n", 1) != 1)
+    char *text = json_dumps(o, JSON_COMPACT), *line = NULL;
+    int len = text ? asprintf(&line, "%s\n", text) : -1;
+    if (len < 0 || write(r->o->ready_fd, line, (size_t)len) != len) // one write: whoever reads a bit, reads it all
         log_event(LOG_WARN, "nobody reads the ready descriptor", LN("fd", r->o->ready_fd));
+    if (len >= 0)
+        free(line);
+    free(text);
     close(r->o->ready_fd);
     json_decref(o);
 }

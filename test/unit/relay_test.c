@@ -105,7 +105,11 @@ static void relay_thread(void *arg)
 static void read_ready(struct bench *b, int fd)
 {
     char line[512] = "", *at;
-    assert_true(read(fd, line, sizeof line - 1) > 0);
+    for (size_t n = 0; !strchr(line, '\n');) {
+        ssize_t got = read(fd, line + n, sizeof line - 1 - n);
+        assert_true(got > 0);
+        n += (size_t)got;
+    }
     close(fd);
     json_t *o = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL);
     const char *text = json_string_value(json_array_get(json_object_get(o, "listen_plain"), 0));
