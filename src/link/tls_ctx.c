@@ -15,7 +15,11 @@ static const uint8_t alpn_outer[] = "\x08" "http/1.1";
 
 static SSL_CTX *fail_ctx(SSL_CTX *ctx, struct err *e, const char *what, const char *which)
 {
-    err_set(e, ERR_FAILED, WHY_INTERNAL, "%s%s%s: %s", what, which ? " " : "", which ? which : "", tls_queue_text());
+    unsigned long first = ERR_peek_error(); // the last one only says "system lib" or "PEM lib"
+    const char *text = ERR_SYSTEM_ERROR(first) ? strerror(ERR_GET_REASON(first)) : ERR_reason_error_string(first);
+    if (!text)
+        text = tls_queue_text();
+    err_set(e, which ? ERR_USAGE : ERR_FAILED, WHY_INTERNAL, "%s%s%s: %s", what, which ? " " : "", which ? which : "", text);
     SSL_CTX_free(ctx);
     return NULL;
 }
