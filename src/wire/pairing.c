@@ -23,22 +23,21 @@ static int take_pin(const struct scan *s, struct pairing *p, const char *at, siz
     return 0;
 }
 
+// What does not parse is never repeated: where a line is damaged, anything may be the token.
 static int take_proxy(const struct scan *s, struct pairing *p, const char *at, size_t len)
 {
     char text[PROXY_TEXT_MAX];
     struct err e = ERR_INIT;
-    int got = -1;
     if (p->proxy_count == PAIRING_PROXIES)
         return scan_fail(s, "it has more than %d proxies", PAIRING_PROXIES);
-    if (!percent_decode(text, sizeof text, at, len))
-        scan_fail(s, "its proxy is damaged; copy the whole line");
-    else if (proxy_url_parse(&p->proxies[p->proxy_count], text, &e) < 0)
-        scan_fail(s, "%s", err_text(&e));
-    else
-        p->proxy_count++, got = 0;
+    bool good =
+        percent_decode(text, sizeof text, at, len) && proxy_url_parse(&p->proxies[p->proxy_count], text, &e) == 0;
     err_fini(&e);
     OPENSSL_cleanse(text, sizeof text);
-    return got;
+    if (!good)
+        return scan_fail(s, "its proxy is damaged; copy the whole line that `culvert invite` printed");
+    p->proxy_count++;
+    return 0;
 }
 
 static bool is_word(const char *at, size_t len, const char *word)
@@ -105,13 +104,12 @@ static int take_relay(const struct scan *s, struct pairing *p, const char *at, s
     char text[URL_TEXT_MAX];
     struct err e = ERR_INIT;
     int n = snprintf(text, sizeof text, "%s://%.*s", tls ? "wss" : "ws", (int)len, at);
-    int got = 0;
-    if (n < 0 || (size_t)n >= sizeof text)
-        got = scan_fail(s, "its relay is longer than %d characters", URL_TEXT_MAX);
-    else if (relay_url_parse(&p->relay, text, &e) < 0)
-        got = scan_fail(s, "%s", err_text(&e));
+    bool good = n >= 0 && (size_t)n < sizeof text && relay_url_parse(&p->relay, text, &e) == 0;
     err_fini(&e);
-    return got;
+    OPENSSL_cleanse(text, sizeof text);
+    if (!good)
+        return scan_fail(s, "its relay is damaged; copy the whole line that `culvert invite` printed");
+    return 0;
 }
 
 static bool has_parameter(const char *at, size_t len, const char *word)

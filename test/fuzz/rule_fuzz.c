@@ -5,6 +5,24 @@
 #include "wire/rule.h"
 #include "wire/spec.h"
 
+// Names and * cover none of these, and a block only when it lies within the special block (the widest are 224/4, ff00::/8).
+static void covers_nothing_special(const struct rule *r)
+{
+    static const char *const special[] = {"127.0.0.1",       "::1",
+                                          "169.254.169.254", "fe80::1",
+                                          "0.0.0.0",         "::",
+                                          "224.0.0.1",       "255.255.255.255",
+                                          "::ffff:10.0.0.1", "2002:7f00:1::",
+                                          "64:ff9b::7f00:1"};
+    for (size_t i = 0; i < sizeof special / sizeof *special; i++) {
+        struct addr to;
+        CHECK(addr_parse_ip(&to, special[i], r->port_max));
+        if (rule_allows_dial(r, "db.example", &to, r->udp, false))
+            CHECK(r->match == RULE_CIDR && cidr_has(&r->cidr, &to) &&
+                  r->cidr.bits >= (r->cidr.family == AF_INET ? 4 : 8));
+    }
+}
+
 static void rule(enum rule_verb verb, const char *text)
 {
     struct rule a, b;
@@ -18,6 +36,7 @@ static void rule(enum rule_verb verb, const char *text)
     CHECK(addr_parse_ip(&loop, "127.0.0.1", 80) && addr_parse_ip(&to, "192.0.2.1", 80));
     if (verb == RULE_ALLOW && a.kind == SPEC_NET && a.match != RULE_CIDR)
         CHECK(!rule_allows_dial(&a, a.host, &loop, a.udp, false));
+    covers_nothing_special(&a);
     rule_allows_dial(&a, "example.org", &to, false, false);
     rule_allows_listen(&a, &loop, false);
     rule_allows_unix(&a, "/run/x");

@@ -71,8 +71,10 @@ static void refused_without_telling(void **state)
     static const char *const bad[][2] = {
         {"", "starts with culvert://"},
         {"https://relay", "starts with culvert://"},
-        {"culvert://", "missing"},
+        {"culvert://", "relay is damaged"},
         {"culvert://relay/", "no pin"},
+        {"culvert://[::1AAECpin=" PIN "&token=" TOKEN, "relay is damaged"}, // its ? was lost
+        {"culvert://relay/?pin=" PIN "&proxy=http://p/token=" TOKEN, "proxy is damaged"},
         {"culvert://relay/?pin=" PIN, "no token"},
         {"culvert://relay/?token=" TOKEN, "no pin"},
         {"culvert://relay/?pin=short&token=" TOKEN, "pin is damaged"},
@@ -81,9 +83,9 @@ static void refused_without_telling(void **state)
         {"culvert://relay/?pin=" PIN "&pin=" PIN "&pin=" PIN "&pin=" PIN "&pin=" PIN, "more than"},
         {"culvert://relay/?pin=" PIN "&token=" TOKEN "&outer=never", "neither"},
         {"culvert://relay/?pin=" PIN "&token=" TOKEN "&tls=maybe", "neither"},
-        {"culvert://relay/?pin=" PIN "&token=" TOKEN "&proxy=ftp://u:hunter2%40p", "unknown scheme"},
+        {"culvert://relay/?pin=" PIN "&token=" TOKEN "&proxy=ftp://u:hunter2%40p", "proxy is damaged"},
         {"culvert://relay/?pin=" PIN "&token=" TOKEN "&proxy=%0", "proxy is damaged"},
-        {"culvert://u:hunter2@relay/?pin=" PIN "&token=" TOKEN, "no user"},
+        {"culvert://u:hunter2@relay/?pin=" PIN "&token=" TOKEN, "relay is damaged"},
     };
     struct pairing p;
     struct err e = ERR_INIT;
