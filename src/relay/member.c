@@ -115,6 +115,8 @@ static void on_down(struct conn *c, const struct err *err, const struct frame_we
         visit_end(v, "the agent broke the protocol");
     else if (v->s.goaway_seen)
         visit_end(v, "the agent left");
+    else if (r->draining)
+        visit_end(v, "nobody can come back to a relay that is going down");
     else
         timer_set(r->w, &v->park, r->o->park_ms);
 }

@@ -252,8 +252,13 @@ static void drain(struct relay *r)
     close_ports(r);
     list_each(&r->members, mi) {
         struct member *m = list_entry(mi, struct member, node);
-        list_each(&m->visits, vi)
-            session_goaway(&list_entry(vi, struct visit, node)->s, 0, 2000, "the relay is going down");
+        list_each(&m->visits, vi) {
+            struct visit *v = list_entry(vi, struct visit, node);
+            if (v->conn)
+                session_goaway(&v->s, 0, 2000, "the relay is going down");
+            else
+                visit_end(v, "nobody can come back to a relay that is going down");
+        }
     }
     timer_set(r->w, &r->drain, DRAIN_TICK_MS);
 }
