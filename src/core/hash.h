@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A hash table from 32-bit ids to intrusive nodes: chains, doubling. Owns its bucket array only. Ids come from peers but are
-// bounded in number by their users; they are mixed, so that neighbours spread.
+// A hash table from 32-bit ids to intrusive nodes: chains, doubling. Owns its bucket array only. Ids come from peers and are
+// bounded in number by their users; where they fall depends on a seed that no peer knows, so that nobody can choose ids
+// which share a chain.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -13,9 +14,10 @@ struct hash_node {
 struct hash {
     struct hash_node **buckets;
     uint32_t mask, count; // mask + 1 buckets
+    uint64_t seed;        // odd
 };
 
-void hash_init(struct hash *h);
+void hash_init(struct hash *h, uint64_t seed);
 void hash_fini(struct hash *h); // nodes are left alone
 struct hash_node *hash_find(const struct hash *h, uint32_t key);
 void hash_add(struct hash *h, struct hash_node *n, uint32_t key); // key must be absent

@@ -11,8 +11,11 @@ static void reader_reset(struct carrier *c)
 
 void carrier_up(struct session *s, struct carrier *c, void (*on_output)(struct carrier *c), void *owner)
 {
-    if (s->carrier)
-        carrier_down(s->carrier);
+    struct carrier *old = s->carrier;
+    if (old) {
+        carrier_down(old);
+        old->on_output(old); // its owner learns that it carries nothing any more
+    }
     c->s = s;
     c->on_output = on_output;
     c->owner = owner;
@@ -51,6 +54,10 @@ static int on_head(struct carrier *c)
     bool big = type == FRAME_DATA || type == FRAME_DGRAM || is_skipped(type);
     uint32_t most = big ? FRAME_PAYLOAD_MAX : FRAME_CONTROL_MAX;
     bool data_short = type == FRAME_DATA && c->frame.length < 8;
+    if (c->frame.stream == 0 && type >= FRAME_OPEN && !is_skipped(type) && type < 0x80) {
+        err_set(&c->s->err, ERR_FAILED, WHY_PROTOCOL, "frame %02x on stream 0", type);
+        return -1;
+    }
     if (c->frame.length > most || data_short) {
         err_set(&c->s->err, ERR_FAILED, WHY_PROTOCOL, "frame %02x of %u bytes", type, c->frame.length);
         return -1;
@@ -138,6 +145,10 @@ int carrier_recv(struct carrier *c, struct buf *b)
 {
     struct session *s = c->s;
     int r = 0;
+    if (!s) { // a carrier that was replaced
+        buf_put(b);
+        return 0;
+    }
     c->bytes_in += b->len;
     s->heard_us = s->w->now_us;
     while (r == 0 && b && c->s) {

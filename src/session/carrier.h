@@ -27,11 +27,12 @@ struct carrier {
     bool has_output;    // on_output was called and carrier_fill not since
 };
 
-// Makes it the session's carrier (the old one, if any, is detached): everything unacknowledged is rewound.
+// Makes it the session's carrier: everything unacknowledged is rewound. The old one, if any, is detached and told so by
+// on_output: it has no session any more.
 void carrier_up(struct session *s, struct carrier *c, void (*on_output)(struct carrier *c), void *owner);
 // Takes it away; the session is parked until the next one. Legal when it is not up.
 void carrier_down(struct carrier *c);
-// Takes bytes as they come; owns b. 0, or -1 when the peer broke the protocol (c->s->err says how).
+// Takes bytes as they come (a detached carrier throws them away); owns b. 0, or -1 when the peer broke the protocol (c->s->err says how).
 int carrier_recv(struct carrier *c, struct buf *b);
 // Appends frames to b, a fresh full buffer, as many as fit in FRAME_MAX bytes. False: nothing to send, b is unchanged.
 bool carrier_fill(struct carrier *c, struct buf *b);

@@ -41,6 +41,15 @@ static void down_text(struct conn *c, enum err_kind kind, enum err_why why, cons
     down(c, NULL);
 }
 
+// The session has another carrier, or has ended: it is not to be touched from here any more.
+static bool is_replaced(struct conn *c)
+{
+    if (c->carrier.s)
+        return false;
+    down_text(c, ERR_UNREACHED, WHY_MOVED, "the session has ended, or has a newer connection");
+    return true;
+}
+
 static void set_tick(struct conn *c)
 {
     uint64_t at = session_deadline(c->session);
@@ -54,6 +63,8 @@ static void set_tick(struct conn *c)
 static void on_tick(struct timer *t)
 {
     struct conn *c = container_of(t, struct conn, tick);
+    if (is_replaced(c))
+        return;
     if (session_tick(c->session) == SESSION_DEAD_CARRIER) {
         down_text(c, ERR_UNREACHED, WHY_TIMEOUT, "the other end does not answer PING any more");
         return;
@@ -67,7 +78,10 @@ static void on_deadline(struct timer *t)
     bool refused = c->state == CONN_REFUSED;
     if (!err_is(&c->err))
         err_set(&c->err, ERR_UNREACHED, WHY_TIMEOUT, "%s",
-                c->state == CONN_OPENING ? "the handshake took too long" : "no answer to HELLO in time");
+                c->state == CONN_OPENING ? "the handshake took too long"
+                : c->is_agent            ? "no WELCOME in time"
+                : c->state == CONN_ASKING ? "no HELLO in time"
+                                          : "HELLO was not answered in time");
     if (refused || c->state != CONN_UP)
         down(c, NULL);
 }
@@ -119,7 +133,7 @@ static bool receive_frames(struct conn *c)
             down(c, NULL);
             return false;
         }
-        if (c->state != CONN_UP)
+        if (c->state != CONN_UP || is_replaced(c))
             return false;
     }
     wake_post(c->w, &c->wake);
@@ -128,7 +142,7 @@ static bool receive_frames(struct conn *c)
 
 static void run_up(struct conn *c)
 {
-    if (!receive_frames(c))
+    if (is_replaced(c) || !receive_frames(c))
         return;
     send_frames(c);
     set_tick(c);
@@ -178,6 +192,8 @@ static void on_hello(struct conn *c, const uint8_t *payload, size_t len)
     c->state = CONN_JUDGED;
     if (c->hello.ver_min > 1)
         conn_refuse(c, WELCOME_STOP, 0, "this relay is too old for the agent: it speaks culvert/1");
+    else if (c->hello.ver_max < 1)
+        conn_refuse(c, WELCOME_STOP, 0, "this agent is too old for the relay, which speaks culvert/1");
     else
         c->ops->on_hello(c, &c->hello);
     OPENSSL_cleanse(c->hello.token, sizeof c->hello.token);
@@ -212,32 +228,47 @@ static void on_welcome(struct conn *c, const uint8_t *payload, size_t len)
     go_up(c, c->session);
 }
 
-// Collects the one frame that HELLO or WELCOME is. Bytes behind WELCOME belong to the session.
-static void take_early(struct conn *c, struct buf *b)
+// Takes from b what the head of the one early frame, then its payload, lacks. -1: it is another frame; 1: it is whole.
+static int collect_early(struct conn *c, struct buf *b, struct frame_head *h)
 {
     if (!c->early)
         c->early = buf_get_small(&c->w->pool, 0, FRAME_HEAD + FRAME_CONTROL_MAX);
-    struct frame_head h = {0};
-    while (b->len && (c->early->len < FRAME_HEAD || c->early->len < FRAME_HEAD + h.length)) {
-        size_t want = c->early->len < FRAME_HEAD ? FRAME_HEAD - c->early->len : FRAME_HEAD + h.length - c->early->len;
-        buf_skip(b, buf_append(c->early, buf_data(b), want < b->len ? want : b->len));
-        if (c->early->len < FRAME_HEAD)
-            break;
-        frame_get_head(&h, buf_data(c->early));
-        if (h.type != (c->is_agent ? FRAME_WELCOME : FRAME_HELLO) || h.stream || h.length > FRAME_CONTROL_MAX) {
-            buf_put(b);
-            down_text(c, ERR_FAILED, WHY_PROTOCOL, c->is_agent ? "the relay's first frame is not WELCOME" : "the first frame is not HELLO");
-            return;
+    size_t want = FRAME_HEAD;
+    for (;;) {
+        if (c->early->len < want) {
+            size_t n = want - c->early->len;
+            buf_skip(b, buf_append(c->early, buf_data(b), n < b->len ? n : b->len));
         }
+        if (c->early->len < want)
+            return 0;
+        frame_get_head(h, buf_data(c->early));
+        if (h->type != (c->is_agent ? FRAME_WELCOME : FRAME_HELLO) || h->stream || h->length > FRAME_CONTROL_MAX)
+            return -1;
+        if (want == FRAME_HEAD + h->length)
+            return 1;
+        want = FRAME_HEAD + h->length;
     }
-    bool whole = c->early->len >= FRAME_HEAD && c->early->len == FRAME_HEAD + h.length;
-    if (whole) {
+}
+
+// HELLO or WELCOME, in pieces. Bytes behind WELCOME belong to the session.
+static void take_early(struct conn *c, struct buf *b)
+{
+    struct frame_head h;
+    int r = collect_early(c, b, &h);
+    if (r < 0) {
+        buf_put(b);
+        down_text(c, ERR_FAILED, WHY_PROTOCOL,
+                  c->is_agent ? "the relay's first frame is not WELCOME" : "the first frame is not HELLO");
+        return;
+    }
+    if (r > 0) {
         struct buf *frame = c->early;
         c->early = NULL;
         if (c->is_agent)
             on_welcome(c, buf_data(frame) + FRAME_HEAD, h.length);
         else
             on_hello(c, buf_data(frame) + FRAME_HEAD, h.length);
+        OPENSSL_cleanse(buf_data(frame), frame->len); // HELLO holds the token
         buf_put(frame);
     }
     if (b->len == 0 || c->state == CONN_DOWN) {
@@ -283,12 +314,18 @@ static void run_asking(struct conn *c)
 // The refusal is out once the queue below has room again and the peer has closed; the deadline bounds it.
 static void run_refused(struct conn *c)
 {
-    struct buf *b;
-    enum link_status r;
-    while ((r = link_recv(c->top, &b)) == LINK_OK)
+    for (int i = 0; i < READS_PER_WAKE; i++) {
+        struct buf *b;
+        enum link_status r = link_recv(c->top, &b);
+        if (r == LINK_AGAIN)
+            return;
+        if (r != LINK_OK) {
+            down(c, NULL);
+            return;
+        }
         buf_put(b);
-    if (r != LINK_AGAIN)
-        down(c, NULL);
+    }
+    wake_post(c->w, &c->wake);
 }
 
 static void on_wake(struct wake *wake)

@@ -37,19 +37,19 @@ static bool has_room(struct session *s, size_t len)
     return true;
 }
 
-#define PART_MAX 16000 // a part and its entry fit a full buffer
+_Static_assert(sizeof(struct entry) + FRAME_PART_MAX <= BUF_ROOM, "a part and its entry fit a full buffer");
 
 bool dgram_queue(struct stream *st, const void *data, size_t len, uint16_t age_ms, uint16_t ttl_ms)
 {
     struct session *s = st->s;
     if (len > DGRAM_MAX || !has_room(s, len))
         return false;
-    uint8_t parts = (uint8_t)(len ? (len + PART_MAX - 1) / PART_MAX : 1);
+    uint8_t parts = (uint8_t)(len ? (len + FRAME_PART_MAX - 1) / FRAME_PART_MAX : 1);
     const uint8_t *at = data;
     struct entry e = {.queued_us = s->w->now_us, .stream = st->node.key, .seq = st->dgram_seq++, .age_ms = age_ms,
                       .ttl_ms = ttl_ms, .parts = parts};
     for (e.part = 0; e.part < parts; e.part++) {
-        e.len = (uint16_t)(len < PART_MAX ? len : PART_MAX);
+        e.len = (uint16_t)(len < FRAME_PART_MAX ? len : FRAME_PART_MAX);
         push_part(s, &e, at);
         at += e.len;
         len -= e.len;
@@ -63,7 +63,7 @@ bool dgram_queue(struct stream *st, const void *data, size_t len, uint16_t age_m
 bool dgram_pass(struct stream *to, const struct frame_dgram *f)
 {
     struct session *s = to->s;
-    if (f->len > PART_MAX || !has_room(s, f->len))
+    if (f->len > FRAME_PART_MAX || !has_room(s, f->len))
         return false;
     struct entry e = {.queued_us = s->w->now_us, .stream = to->node.key, .seq = f->seq, .age_ms = f->age_ms,
                       .ttl_ms = f->ttl_ms, .len = (uint16_t)f->len, .part = f->part, .parts = f->parts};
@@ -118,6 +118,8 @@ size_t dgram_fill(struct session *s, struct buf *out, size_t room)
 
 void dgram_clear_parts(struct stream *st)
 {
+    if (st->parts.charge)
+        budget_give(st->s->budget, st->parts.charge);
     bufq_clear(&st->parts);
     st->part_next = 0;
 }
@@ -132,31 +134,44 @@ static void deliver(struct stream *st, const uint8_t *data, size_t len)
         s->ops->on_dgram(s, st, data, len);
 }
 
+// False: the budget is full, and the datagram is lost.
+static bool keep_part(struct stream *st, const struct frame_dgram *f)
+{
+    struct session *s = st->s;
+    if (!budget_has(s->budget, BUF_SIZE)) {
+        s->stats.dgrams_dropped_full++;
+        dgram_clear_parts(st);
+        return false;
+    }
+    size_t charge = st->parts.charge;
+    bufq_push_tight(&st->parts, buf_copy(&s->w->pool, f->data, f->len));
+    budget_take(s->budget, st->parts.charge - charge);
+    return true;
+}
+
 // Collects parts in order; whatever is missing drops the whole datagram.
 static void collect(struct stream *st, const struct frame_dgram *f)
 {
     struct session *s = st->s;
-    if (f->part != st->part_next || (f->part && f->seq != st->part_seq) || f->len > DGRAM_MAX - st->parts.bytes ||
-        f->len > BUF_ROOM) {
+    if (f->part != st->part_next || (f->part && f->seq != st->part_seq) || f->len > DGRAM_MAX - st->parts.bytes) {
         s->stats.dgrams_dropped_part++;
         dgram_clear_parts(st);
         if (f->part)
             return;
     }
+    if (!keep_part(st, f))
+        return;
     st->part_seq = f->seq;
     st->part_next = (uint8_t)(f->part + 1);
-    bufq_push(&st->parts, buf_copy(&s->w->pool, f->data, f->len));
     if (st->part_next < f->parts)
         return;
     uint8_t whole[DGRAM_MAX];
     size_t n = 0;
-    struct buf *b;
-    while ((b = bufq_pop(&st->parts))) {
+    for (const struct buf *b = st->parts.head; b; b = b->next) {
         memcpy(whole + n, buf_data(b), b->len);
         n += b->len;
-        buf_put(b);
     }
-    st->part_next = 0;
+    dgram_clear_parts(st);
     deliver(st, whole, n);
 }
 

@@ -21,7 +21,9 @@ void session_init(struct session *s, struct worker *w, bool is_agent, const uint
     s->next_id = is_agent ? 1 : 2;
     s->created_us = w->now_us;
     s->ping_interval_ms = PING_IDLE_MS;
-    hash_init(&s->streams);
+    uint64_t seed;
+    worker_random(w, &seed, sizeof seed);
+    hash_init(&s->streams, seed);
     seen_init(&s->peer_seen);
     list_init(&s->control);
     list_init(&s->fresh);
@@ -41,27 +43,19 @@ static void free_acks(struct session *s, struct list *acks)
     }
 }
 
-struct ending {
-    const struct err *why;
-    struct stream *first;
-};
-
-static void take_first(struct hash_node *n, void *ctx)
+// Ends this stream and no other: of a stream switched within one session the twin is left for its own turn.
+static void end_one(struct hash_node *n, void *ctx)
 {
-    struct ending *e = ctx;
-    e->first = container_of(n, struct stream, node);
+    struct stream *st = container_of(n, struct stream, node);
+    if (st->twin)
+        switch_session_gone(st);
+    else
+        stream_session_gone(st, ctx);
 }
 
 void session_end_streams(struct session *s, const struct err *why)
 {
-    struct ending e = {why, NULL};
-    while (s->streams.count) {
-        hash_each(&s->streams, take_first, &e);
-        if (e.first->twin)
-            switch_session_gone(e.first);
-        else
-            stream_session_gone(e.first, why);
-    }
+    hash_each(&s->streams, end_one, (void *)(uintptr_t)why);
     free_acks(s, &s->acks_due);
     free_acks(s, &s->acks_sent);
     free_acks(s, &s->acks_pinged);
@@ -170,18 +164,41 @@ void stream_free_protocol(struct stream *st)
     stream_release(st);
 }
 
-void session_last_ack(struct session *s, uint32_t id, uint64_t acked)
+// When too many are held the oldest that was sent is forgotten: it is most likely there, and a peer that misses it repeats
+// its FIN or RESET on the next carrier. When none was sent yet, the peer asks faster than it reads: not served.
+static struct last_ack *new_ack(struct session *s)
 {
-    if (s->acks_held >= ACKS_HELD_MAX)
-        return; // a peer that asks this often for the same is not served; a correct one asks again
-    struct last_ack *a = malloc(sizeof *a);
+    struct last_ack *a = NULL;
+    if (s->acks_held >= ACKS_HELD_MAX) {
+        struct list *n = list_pop(&s->acks_pinged);
+        if (!n)
+            n = list_pop(&s->acks_sent);
+        return n ? list_entry(n, struct last_ack, node) : NULL;
+    }
+    a = malloc(sizeof *a);
     if (!a)
         abort();
-    *a = (struct last_ack){.id = id, .acked = acked};
     list_init(&a->node);
-    list_push(&s->acks_due, &a->node);
     s->acks_held++;
+    return a;
+}
+
+void session_last_ack(struct session *s, uint32_t id, uint64_t acked)
+{
+    struct last_ack *a = new_ack(s);
+    if (!a)
+        return;
+    a->id = id;
+    a->acked = acked;
+    list_push(&s->acks_due, &a->node);
     session_output(s);
+}
+
+static void ask_ping(struct session *s)
+{
+    if (!s->ping_due)
+        s->ping_due_us = s->w->now_us;
+    s->ping_due = true;
 }
 
 size_t session_put_last_ack(struct session *s, uint8_t *out)
@@ -192,13 +209,14 @@ size_t session_put_last_ack(struct session *s, uint8_t *out)
     struct last_ack *a = list_entry(n, struct last_ack, node);
     list_push(&s->acks_sent, &a->node);
     if (s->acks_held > 512 && s->ping_sent_us == 0) // a PONG frees them
-        s->ping_due = true;
+        ask_ping(s);
     return frame_put_ack(out, FRAME_ACK, a->id, a->acked, 0);
 }
 
 struct stream *session_open(struct session *s, struct frame_open *open)
 {
-    if (s->goaway_seen || s->goaway_sent || s->goaway_due || s->next_id >= 0x7ffffffe)
+    if (s->goaway_seen || s->goaway_sent || s->goaway_due || s->next_id >= 0x7ffffffe ||
+        s->stream_count - s->peer_stream_count >= STREAMS_MAX)
         return NULL;
     static const uint8_t none[16];
     if (memcmp(open->uid, none, 16) == 0)
@@ -258,7 +276,7 @@ static int on_open(struct session *s, uint32_t id, const uint8_t *in, size_t len
             stream_on_open_again(st);
         return 0;
     }
-    if (is_own(s, id) || id == 0)
+    if (is_own(s, id))
         return session_broken(s, "stream %u: OPEN with an id that is not the peer's", id);
     if (seen_has(&s->peer_seen, id))
         return 0;
@@ -495,7 +513,8 @@ void session_carrier_new(struct session *s, struct carrier *c)
 {
     s->carrier = c;
     s->heard_us = s->w->now_us;
-    s->ping_due = true; // measures the new path
+    s->ping_due = false;
+    ask_ping(s); // measures the new path
     session_each_stream(s, new_one, NULL);
     session_output(s);
 }
@@ -511,8 +530,15 @@ static uint64_t ping_at(const struct session *s)
     return later(s->heard_us, s->pinged_us) + ms * 1000;
 }
 
-// When an unanswered PING condemns the carrier. Bytes that came since show a slow path, not a dead one.
-static uint64_t dead_at(const struct session *s) { return later(s->heard_us, s->ping_sent_us) + PING_DEAD_MS * 1000; }
+// When an unanswered PING condemns the carrier, also one that cannot even leave. Bytes that came since show a slow path, not a
+// dead one.
+static uint64_t dead_at(const struct session *s)
+{
+    uint64_t asked = s->ping_sent_us ? s->ping_sent_us : s->ping_due_us;
+    return later(s->heard_us, asked) + PING_DEAD_MS * 1000;
+}
+
+static bool is_pinging(const struct session *s) { return s->ping_sent_us || s->ping_due; }
 
 uint64_t session_deadline(const struct session *s)
 {
@@ -521,7 +547,7 @@ uint64_t session_deadline(const struct session *s)
         return at;
     if (s->ack_due_us)
         at = s->ack_due_us;
-    uint64_t ping = s->ping_sent_us ? dead_at(s) : ping_at(s);
+    uint64_t ping = is_pinging(s) ? dead_at(s) : ping_at(s);
     return ping < at ? ping : at;
 }
 
@@ -536,11 +562,11 @@ enum session_liveness session_tick(struct session *s)
     }
     if (!s->carrier)
         return SESSION_ALIVE;
-    if (s->ping_sent_us) {
+    if (is_pinging(s)) {
         if (now >= dead_at(s))
             return SESSION_DEAD_CARRIER;
     } else if (now >= ping_at(s)) {
-        s->ping_due = true;
+        ask_ping(s);
         session_output(s);
     }
     return SESSION_ALIVE;

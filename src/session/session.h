@@ -15,11 +15,11 @@
 #define WINDOW_START (256 * 1024)
 #define WINDOW_MAX (64 * 1024 * 1024)
 #define SWITCH_SHARE (4 * 1024 * 1024)  // bytes of one stream and direction that a switch may hold
-#define STREAMS_MAX 4096            // streams a peer may hold open in one session
+#define STREAMS_MAX 4096            // streams each end may have open in one session
 #define QUANTUM 16384               // deficit round robin
 #define DGRAM_QUEUE_MAX (512 * 1024) // bytes of datagrams waiting in one session
 #define DGRAM_TTL_MS 1000           // default time to live
-#define ACKS_HELD_MAX 16384        // last ACKs of freed streams kept; beyond it the oldest is forgotten
+#define ACKS_HELD_MAX 16384        // last ACKs of freed streams kept; beyond it the oldest that was sent is forgotten
 #define PING_IDLE_MS 15000          // an agent's silence before it pings
 #define PING_DEAD_MS 15000          // an unanswered PING ends the carrier
 #define PING_LOADED_US 100000      // how often the round trip is measured while data flow
@@ -70,6 +70,7 @@ struct session {
     uint64_t pong_opaque;
     bool pong_due, ping_due;
     uint64_t ping_sent_us, ping_opaque; // unanswered when ping_sent_us is not 0
+    uint64_t ping_due_us;               // since when ping_due
     uint64_t heard_us, pinged_us;       // last bytes in, last PING sent
     uint32_t srtt_us, rttvar_us;        // 0: unknown
     uint32_t ping_interval_ms;          // silence after which the agent pings
@@ -91,8 +92,8 @@ void session_fini(struct session *s, const struct err *why);
 // Ends all streams but keeps the session: another birth (docs/protocol.md).
 void session_end_streams(struct session *s, const struct err *why);
 
-// Opens a stream; open->window is filled in; open->uid is random when all zero. NULL when out of ids, drained or at the
-// peer's stated end. link_open of the result answers AGAIN until OPENED comes.
+// Opens a stream; open->window is filled in; open->uid is random when all zero. NULL when out of ids, drained or with
+// STREAMS_MAX open already, of which the peer would refuse more. link_open of the result answers AGAIN until OPENED comes.
 struct stream *session_open(struct session *s, struct frame_open *open);
 void session_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const char *text);
 // The next moment at which session_tick wants to be called (worker's us clock), UINT64_MAX: never.

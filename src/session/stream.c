@@ -319,7 +319,7 @@ drop:
 
 int stream_on_fin(struct stream *st, uint64_t final)
 {
-    if (final == NO_FINAL || final < st->rcv_nxt || (st->rcv_final != NO_FINAL && st->rcv_final != final))
+    if (final < st->rcv_nxt || (st->rcv_final != NO_FINAL && st->rcv_final != final))
         return session_broken(st->s, "stream %u: FIN at %llu contradicts what was sent", st->node.key,
                               (unsigned long long)final);
     if (st->rcv_final == final) {
@@ -391,8 +391,9 @@ void stream_abort(struct stream *st, enum err_why why, bool at_once)
     if (st->rst_in_final != NO_FINAL) { // rule 4
         st->rst_in_final = 0;
         apply_reset(st);
-    } else {
-        stream_due(st, DUE_ACK);
+    } else { // what was dropped for want of memory needs none any more
+        list_del(&st->room_waiter.node);
+        stream_due(st, st->dropped ? DUE_REWIND : DUE_ACK);
     }
 }
 

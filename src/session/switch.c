@@ -31,6 +31,7 @@ static void on_room(struct budget_waiter *w)
 bool switch_join(struct stream *from, const struct frame_open *asked, struct session *to, struct frame_open *open)
 {
     memcpy(open->uid, asked->uid, 16);
+    open->datagram = from->datagram; // what passes for one must pass for the other
     open->window = min64(asked->window, SWITCH_SHARE);
     struct stream *st = session_open(to, open);
     if (!st)
@@ -183,7 +184,7 @@ int switch_on_ack(struct stream *st, uint64_t acked, uint64_t limit, bool rewind
 int switch_on_fin(struct stream *st, uint64_t final)
 {
     struct stream *tw = st->twin;
-    if (final == NO_FINAL || final < tw->snd_end || (tw->fin_final != NO_FINAL && tw->fin_final != final))
+    if (final < tw->snd_end || final < tw->snd_max || (tw->fin_final != NO_FINAL && tw->fin_final != final))
         return session_broken(st->s, "stream %u: FIN contradicts what was sent", st->node.key);
     tw->fin_final = final;
     if (!tw->rst)

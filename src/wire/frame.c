@@ -471,7 +471,7 @@ int frame_get_fin(uint64_t *final, const uint8_t *in, size_t len)
     if (len != 8)
         return -1;
     *final = get64(in);
-    return 0;
+    return *final > FRAME_FINAL_MAX ? -1 : 0;
 }
 
 size_t frame_put_reset(uint8_t *out, uint32_t stream, uint16_t code, uint64_t final)
@@ -487,7 +487,7 @@ int frame_get_reset(uint16_t *code, uint64_t *final, const uint8_t *in, size_t l
     struct in i = {in, len, false};
     *code = (uint16_t)take_int(&i, 2);
     *final = take_int(&i, 8);
-    return i.bad || i.left ? -1 : 0;
+    return i.bad || i.left || *final > FRAME_FINAL_MAX ? -1 : 0;
 }
 
 size_t frame_put_dgram_head(uint8_t *out, uint32_t stream, const struct frame_dgram *f)

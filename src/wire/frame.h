@@ -21,6 +21,7 @@
 #define DGRAM_MAX 65507 // largest UDP payload over IPv4
 #define FRAME_TEXT_MAX 200
 #define ACKED_ALL UINT64_MAX // `acked` that answers RESET and refusals
+#define FRAME_FINAL_MAX (UINT64_MAX - 2) // largest final offset: final + 1, which acknowledges FIN, is not ACKED_ALL
 
 enum frame_type {
     FRAME_PAD = 0x00,

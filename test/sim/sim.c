@@ -337,6 +337,7 @@ static void start_session(struct world *world, unsigned i)
     bool is_agent = i == 0 || i == 3;
     bool is_switch = world->session_count == 4 && !is_agent;
     session_init(&world->s[i], &world->w, is_agent, id, is_switch ? &relay_ops : &end_ops, world, &world->budget[i]);
+    world->s[i].streams.seed = seed_now | 1; // the order of a walk is the seed's too
     world->live[i] = true;
 }
 
