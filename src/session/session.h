@@ -16,7 +16,7 @@
 #define WINDOW_MAX (64 * 1024 * 1024)
 #define SWITCH_SHARE (4 * 1024 * 1024)  // bytes of one stream and direction that a switch may hold
 #define STREAMS_MAX 4096            // streams each end may have open in one session
-#define QUANTUM 16384               // deficit round robin
+#define QUANTUM FRAME_DATA_MAX      // deficit round robin: one full frame, so that the next stream waits for no second one
 #define DGRAM_QUEUE_MAX (512 * 1024) // bytes of datagrams waiting in one session
 #define DGRAM_TTL_MS 1000           // default time to live
 #define ACKS_HELD_MAX 16384        // last ACKs of freed streams kept; beyond it the oldest that was sent is forgotten
