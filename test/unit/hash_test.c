@@ -71,7 +71,7 @@ static void nobody_chooses_a_chain(void **state)
     static uint32_t keys[1000];
     hash_init(&h, known);
     unsigned n = 0;
-    for (uint32_t key = 1; n < COUNT(keys) && key < 4000000; key += 2)
+    for (uint32_t key = 1; n < COUNT(keys) && key < 8000000; key += 2)
         if (((key + 1) * known >> 32 & 2047) == 0)
             keys[n++] = key;
     assert_int_equal(n, COUNT(keys));
