@@ -364,14 +364,19 @@ static bool is_localhost(const char *host)
     return len >= n && strncasecmp(host + len - n, name, n) == 0 && (len == n || host[len - n - 1] == '.');
 }
 
-// What needs no DNS: literals, /etc/hosts, localhost (RFC 6761 section 6.3).
+static bool is_literal(struct resolve *q)
+{
+    struct addr a;
+    if (!addr_parse_ip(&a, q->host, q->port))
+        return false;
+    add(q, &a.sa, a.len);
+    return true;
+}
+
+// What needs no DNS: /etc/hosts, localhost (RFC 6761 section 6.3).
 static bool answer_here(struct resolver *r, struct resolve *q)
 {
     struct addr a;
-    if (addr_parse_ip(&a, q->host, q->port)) {
-        add(q, &a.sa, a.len);
-        return true;
-    }
     add_hosts_file(r, q, AF_INET6);
     add_hosts_file(r, q, AF_INET);
     if (q->count == 0 && is_localhost(q->host)) {
@@ -421,11 +426,11 @@ void resolve_start(struct resolver *r, struct resolve *q, const char *host, uint
         return;
     }
     memcpy(q->host, host, len + 1);
-    look_at_conf(r);
-    if (answer_here(r, q)) {
+    if (is_literal(q) || answer_here(r, q)) {
         wake_post(q->w, &q->wake);
         return;
     }
+    look_at_conf(r);
     timer_set(q->w, &q->timer, RESOLVE_MS);
     ask(r, q);
 }

@@ -250,26 +250,30 @@ static void on_raced(struct race *race, struct link *link, const struct addr *to
     drive(c);
 }
 
+static void race_allowed(struct conduit_opening *o, const struct addr *addrs, size_t count)
+{
+    struct addr allowed[RACE_MAX];
+    size_t n = 0;
+    for (size_t i = 0; i < count && n < RACE_MAX; i++) {
+        if (!o->allows || o->allows(o->ctx, o->host, &addrs[i], false))
+            allowed[n++] = addrs[i];
+    }
+    if (n > 0)
+        race_start(&o->race, o->c->fw->w, allowed, n, 0, on_raced);
+    else
+        refuse_with(o->c, ERR_POLICY, WHY_POLICY, "no rule allows it");
+}
+
 static void on_resolved(struct resolve *q, const struct addr *addrs, size_t count, const struct err *err)
 {
     struct conduit_opening *o = container_of(q, struct conduit_opening, resolve);
     struct conduit *c = o->c;
-    struct addr allowed[RESOLVE_MAX];
-    size_t n = 0;
-    if (link_open(c->ask.caller) == LINK_FAILED) { // ctx may be gone with its session
+    if (link_open(c->ask.caller) == LINK_FAILED) // ctx may be gone with its session
         refuse(c, &c->ask.caller->err);
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (!o->allows || o->allows(o->ctx, o->host, &addrs[i], false))
-            allowed[n++] = addrs[i];
-    }
-    if (count == 0)
+    else if (count == 0)
         refuse(c, err);
-    else if (n == 0)
-        refuse_with(c, ERR_POLICY, WHY_POLICY, "no rule allows it");
     else
-        race_start(&o->race, c->fw->w, allowed, n < RACE_MAX ? n : RACE_MAX, 0, on_raced);
+        race_allowed(o, addrs, count);
 }
 
 void conduit_to_target(struct forward *fw, const struct conduit_ask *ask, const char *host, uint16_t port,
@@ -277,7 +281,7 @@ void conduit_to_target(struct forward *fw, const struct conduit_ask *ask, const 
 {
     struct conduit *c = conduit_new(fw, ask);
     struct conduit_opening *o = c->opening;
-    struct addr path;
+    struct addr path, literal;
     if (is_over_limit(c))
         return;
     o->allows = allows;
@@ -290,7 +294,10 @@ void conduit_to_target(struct forward *fw, const struct conduit_ask *ask, const 
         return;
     }
     memcpy(o->host, host, strnlen(host, sizeof(o->host) - 1));
-    resolve_start(fw->resolver, &o->resolve, host, port, on_resolved);
+    if (addr_parse_ip(&literal, host, port))
+        race_allowed(o, &literal, 1);
+    else
+        resolve_start(fw->resolver, &o->resolve, host, port, on_resolved);
 }
 
 void conduit_kill(struct conduit *c)
