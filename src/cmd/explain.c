@@ -25,10 +25,7 @@ struct question {
     bool allowed;
 };
 
-static void say(const struct question *q, const char *what)
-{
-    printf("%s: %s: %s\n", what, q->v.allowed ? "allowed" : "denied", q->v.text);
-}
+static void say(const struct question *q) { puts(q->v.text); }
 
 static int resolve(const char *host, uint16_t port, struct addr *out, struct err *e)
 {
@@ -50,11 +47,14 @@ static int resolve(const char *host, uint16_t port, struct addr *out, struct err
 static int ask_dial(struct question *q, const struct spec_dest *d, bool udp, struct err *e)
 {
     struct addr at[ADDRS_MAX];
+    if (!addr_parse_ip(&at[0], d->host, d->port) && !policy_may_resolve(q->p, q->pin, d->host, d->port, udp)) {
+        printf("%s:%u: denied: no rule could allow it, whatever its addresses are\n", d->host, d->port);
+        return 0;
+    }
     int n = resolve(d->host, d->port, at, e);
     for (int i = 0; i < n; i++) {
-        char text[ADDR_TEXT_MAX];
         q->allowed |= policy_dial(q->p, q->pin, d->host, &at[i], udp, &q->v);
-        say(q, addr_text(&at[i], text));
+        say(q);
     }
     return n < 0 ? -1 : 0;
 }
@@ -69,7 +69,7 @@ static int ask_dest(struct question *q, const char *text, struct err *e)
         return ask_dial(q, &d, udp, e);
     q->allowed = d.kind == SPEC_UNIX ? policy_dial_unix(q->p, q->pin, d.path, &q->v)
                                      : policy_service(q->p, q->pin, d.service, d.agent, &q->v);
-    say(q, text);
+    say(q);
     return 0;
 }
 
@@ -82,15 +82,14 @@ static int ask_listen(struct question *q, const char *text, struct err *e)
         return -1;
     if (a.kind == SPEC_UNIX) {
         q->allowed = policy_listen_unix(q->p, q->pin, a.path, &q->v);
-        say(q, text);
+        say(q);
         return 0;
     }
     int n = resolve(strcmp(a.host, "*") ? a.host : "::", a.port, at, e);
     for (int i = 0; i < n; i++) {
-        char where[ADDR_TEXT_MAX];
         bool ok = policy_listen(q->p, q->pin, &at[i], udp, &q->v);
         q->allowed = ok && (i == 0 || q->allowed); // all of them are bound
-        say(q, addr_text(&at[i], where));
+        say(q);
     }
     return n < 0 ? -1 : 0;
 }

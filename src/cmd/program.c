@@ -144,7 +144,7 @@ static int run(struct options *o, int argc, char **argv, struct err *e)
             help_program(o->help ? stdout : stderr);
         return o->help ? 0 : ERR_USAGE;
     }
-    if (options_environment(o, environ, e) < 0 || (o->command->section && read_config(o, e) < 0) || set_log(o, e) < 0)
+    if (options_environment(o, environ, e) < 0 || read_config(o, e) < 0 || set_log(o, e) < 0)
         return -1;
     return o->command->run(o, e);
 }
