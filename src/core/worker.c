@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/worker.h"
+#include "core/watch.h"
 #include <assert.h>
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -250,7 +251,7 @@ int worker_init(struct worker *w, unsigned k, unsigned n)
     uv_prepare_start(&w->prepare, on_prepare);
     uv_check_start(&w->check, on_check);
     worker_clock(w);
-    return 0;
+    return watch_start(w);
 }
 
 void worker_init_bare(struct worker *w)
@@ -263,13 +264,11 @@ void worker_run(struct worker *w) { uv_run(&w->loop, UV_RUN_DEFAULT); }
 
 void worker_stop(struct worker *w) { uv_stop(&w->loop); }
 
-static void on_watch_closed(uv_handle_t *h) { free(h->data); }
-
 static void close_handle(uv_handle_t *h, void *ctx)
 {
     (void)ctx;
     if (!uv_is_closing(h))
-        uv_close(h, uv_handle_get_type(h) == UV_POLL ? on_watch_closed : NULL);
+        uv_close(h, NULL);
 }
 
 static void close_loop(struct worker *w)
@@ -287,8 +286,10 @@ static void close_loop(struct worker *w)
 void worker_fini(struct worker *w)
 {
     run_graves(w);
-    if (!w->bare)
+    if (!w->bare) {
         close_loop(w);
+        watch_stop(w);
+    }
     run_graves(w);
     free(w->heap);
     OPENSSL_cleanse(w->random, sizeof(w->random));
@@ -296,52 +297,6 @@ void worker_fini(struct worker *w)
 }
 
 // --- descriptors
-
-static void on_poll(uv_poll_t *h, int status, int events)
-{
-    struct watch *watch = h->data;
-    if (watch->w->clock_old)
-        worker_clock(watch->w);
-    if (status < 0) {
-        watch->events = 0; // libuv has stopped it
-        events = UV_READABLE | UV_WRITABLE;
-    }
-    watch->on(watch->ctx, events);
-}
-
-struct watch *watch_new(struct worker *w, int fd, void (*on)(void *ctx, int events), void *ctx)
-{
-    struct watch *watch = calloc(1, sizeof(*watch));
-    if (!watch)
-        return NULL;
-    watch->w = w;
-    watch->fd = fd;
-    watch->on = on;
-    watch->ctx = ctx;
-    if (w->bare || uv_poll_init(&w->loop, &watch->handle, fd) < 0) {
-        free(watch);
-        return NULL;
-    }
-    watch->handle.data = watch;
-    return watch;
-}
-
-void watch_want(struct watch *watch, int events)
-{
-    if (watch->events == events)
-        return;
-    watch->events = events;
-    if (events)
-        uv_poll_start(&watch->handle, events, on_poll);
-    else
-        uv_poll_stop(&watch->handle);
-}
-
-void watch_free(struct watch *watch)
-{
-    if (watch)
-        uv_close((uv_handle_t *)&watch->handle, on_watch_closed);
-}
 
 // --- random bytes
 

@@ -27,14 +27,15 @@ struct grave {
     void (*bury)(struct grave *grave); // frees the object; the chance to act is over
 };
 
-// A watched descriptor: heap memory of the worker, since libuv frees handles late. The owner closes fd itself after
-// watch_free.
+// A watched descriptor: heap memory of the worker, freed after the turn. The owner closes fd itself after watch_free.
 struct watch {
-    uv_poll_t handle;
     struct worker *w;
     int fd;
     int events; // what is asked for now: UV_READABLE | UV_WRITABLE
-    void (*on)(void *ctx, int events); // events UV_READABLE | UV_WRITABLE; an error sets both
+    bool edges, dead;
+    struct grave grave;
+    // events UV_READABLE | UV_WRITABLE; an error or a hang-up sets both, and UV_DISCONNECT where the peer has ended
+    void (*on)(void *ctx, int events);
     void *ctx;
 };
 
@@ -44,6 +45,8 @@ struct worker {
     bool bare; // no loop: a simulation runs the turns
     uint64_t now_ms, now_us; // CLOCK_MONOTONIC, read once a turn; a simulation sets both
     bool clock_old; // a sleep may lie between now_ms and now
+    int epoll_fd;     // all watches; the loop polls it as one descriptor
+    uv_poll_t ready;
     struct pool pool;
     struct timer trim; // of the pool
     struct list wakes, late, graves;
@@ -82,7 +85,10 @@ uint64_t worker_run_timers(struct worker *w);
 void worker_bury(struct worker *w, struct grave *g, void (*bury)(struct grave *grave));
 
 struct watch *watch_new(struct worker *w, int fd, void (*on)(void *ctx, int events), void *ctx); // NULL: cannot watch
-void watch_want(struct watch *watch, int events); // 0 stops; costs a system call only when it changes
+void watch_want(struct watch *watch, int events); // 0 stops; costs a system call when it changes
+// Watches both directions for good, edge-triggered: an event comes once when something becomes possible, so the owner remembers
+// it until a short read or write says otherwise. One system call in all. Watch a socket after connect was called, not before.
+struct watch *watch_edges(struct worker *w, int fd, void (*on)(void *ctx, int events), void *ctx);
 void watch_free(struct watch *watch);             // no callback comes after this; NULL is allowed
 
 // Unpredictable bytes (WebSocket mask keys, ids): from the system's generator in blocks.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads happen only when poll has said that something is there: a short read means drained, so the read that would answer EAGAIN is
-// left out. Interest in reading is dropped lazily, when poll speaks a second time and nobody has read; each change costs
-// two system calls.
+// The descriptor is watched once, edge-triggered: `readable` and `blocked` remember what poll said. A short read means
+// drained, so the read that would answer EAGAIN is left out, unless the peer has ended, which a short read would hide.
 #include "link/tcp.h"
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -25,6 +24,7 @@ struct tcp {
     bool connected;
     bool readable;  // poll said so and no read has been short since
     bool was_full;  // the last read was
+    bool hung_up;   // poll has seen the peer's end, or an error: reads go on until they say so
     bool blocked;   // the kernel takes no more until poll says writable
     bool end_read;  // the peer's FIN
     bool read_over; // recv has nothing more to expect: an end, or an error
@@ -33,12 +33,6 @@ struct tcp {
 };
 
 static struct tcp *of(struct link *l) { return container_of(l, struct tcp, link); }
-
-static void want(struct tcp *t, int add, int drop)
-{
-    if (t->watch)
-        watch_want(t->watch, (t->watch->events | add) & ~drop);
-}
 
 static const char *peer_text(struct tcp *t, char out[ADDR_TEXT_MAX])
 {
@@ -64,9 +58,6 @@ static void fail_send(struct tcp *t, int errnum, const char *doing)
     fail_errno(t, errnum, doing);
     bufq_clear(&t->out);
     t->blocked = false;
-    want(t, UV_READABLE, UV_WRITABLE);
-    if (t->read_over || !t->connected)
-        want(t, 0, UV_READABLE);
     link_wake(&t->link);
 }
 
@@ -96,7 +87,6 @@ static void finish_connect(struct tcp *t)
     }
     t->connected = true;
     note_addresses(t);
-    want(t, UV_READABLE, UV_WRITABLE);
     wake_post_late(t->link.w, &t->flush);
     link_wake(&t->link);
 }
@@ -105,19 +95,19 @@ static void on_poll(void *ctx, int events)
 {
     struct tcp *t = ctx;
     if (!t->connected) {
-        if (!err_is(&t->link.err))
+        if (!err_is(&t->link.err) && events & UV_WRITABLE)
             finish_connect(t);
-        return;
+        if (!t->connected)
+            return;
     }
-    if (events & UV_READABLE) {
-        if (t->readable || t->read_over)
-            want(t, 0, UV_READABLE);
+    if (events & UV_DISCONNECT)
+        t->hung_up = true;
+    if (events & UV_READABLE && !t->readable) {
         t->readable = true;
         link_wake(&t->link);
     }
-    if (events & UV_WRITABLE) {
+    if (events & UV_WRITABLE && t->blocked) {
         t->blocked = false;
-        want(t, 0, UV_WRITABLE);
         wake_post_late(t->link.w, &t->flush);
     }
 }
@@ -158,7 +148,6 @@ static bool write_some(struct tcp *t)
     if (n >= 0 && (size_t)n == offered)
         return true;
     t->blocked = true;
-    want(t, UV_WRITABLE, 0);
     return false;
 }
 
@@ -189,7 +178,7 @@ static enum link_status tcp_open(struct link *l)
 // Local sockets: one read makes one DATA frame, with its header and a WebSocket header in front. Carriers: as much as fits.
 static size_t prepare(struct tcp *t, struct buf **bufs, struct iovec *iov)
 {
-    size_t count = t->flags & TCP_CARRIER && t->was_full ? READ_BUFS : 1;
+    size_t count = t->was_full ? READ_BUFS : 1;
     for (size_t i = 0; i < count; i++) {
         bufs[i] = buf_get(&t->link.w->pool);
         size_t room = buf_tailroom(bufs[i]);
@@ -216,7 +205,7 @@ static ssize_t read_bufs(struct tcp *t)
     int errnum = errno;
     size_t left = n > 0 ? (size_t)n : 0;
     t->was_full = left == all;
-    t->readable = t->was_full;
+    t->readable = n > 0 && (t->was_full || t->hung_up);
     for (size_t i = 0; i < count; i++) {
         bufs[i]->len = (uint32_t)(left < iov[i].iov_len ? left : iov[i].iov_len);
         left -= bufs[i]->len;
@@ -232,7 +221,6 @@ static ssize_t read_bufs(struct tcp *t)
 static enum link_status end_of_read(struct tcp *t)
 {
     t->read_over = true;
-    want(t, 0, UV_READABLE);
     if (err_is(&t->link.err))
         return LINK_FAILED; // what we sent is lost, whatever the peer's last word
     return t->end_read ? LINK_END : LINK_FAILED;
@@ -263,7 +251,6 @@ static enum link_status tcp_recv(struct link *l, struct buf **out)
             return end_of_read(t);
         }
     }
-    want(t, UV_READABLE, 0);
     return LINK_AGAIN;
 }
 
@@ -364,13 +351,11 @@ static void set_options(struct tcp *t)
         setsockopt(t->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
 }
 
-static bool start_watch(struct tcp *t)
+static void start_watch(struct tcp *t)
 {
-    t->watch = watch_new(t->link.w, t->fd, on_poll, t);
-    if (t->watch)
-        return true;
-    fail_errno(t, EBADF, "watch");
-    return false;
+    t->watch = watch_edges(t->link.w, t->fd, on_poll, t);
+    if (!t->watch)
+        fail_errno(t, EBADF, "watch");
 }
 
 struct link *tcp_dial(struct worker *w, const struct addr *to, int flags)
@@ -383,16 +368,14 @@ struct link *tcp_dial(struct worker *w, const struct addr *to, int flags)
         return &t->link;
     }
     set_options(t);
-    if (!start_watch(t))
-        return &t->link;
     if (connect(t->fd, &to->sa, to->len) == 0) {
         t->connected = true;
         note_addresses(t);
-    } else if (errno == EINPROGRESS) {
-        want(t, UV_WRITABLE, 0);
-    } else {
+    } else if (errno != EINPROGRESS) {
         fail_errno(t, errno, "connect to");
+        return &t->link;
     }
+    start_watch(t);
     return &t->link;
 }
 
@@ -402,8 +385,7 @@ struct link *tcp_take(struct worker *w, int fd, int flags)
     t->connected = true;
     set_options(t);
     note_addresses(t);
-    if (start_watch(t))
-        want(t, UV_READABLE, 0);
+    start_watch(t);
     return &t->link;
 }
 
