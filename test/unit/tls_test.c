@@ -380,6 +380,9 @@ static void keys_are_renewed_by_the_hour(void **state)
 
 static void keys_are_renewed_by_the_record(void **state)
 {
+#ifdef __SANITIZE_ADDRESS__
+    skip(); // four million records take most of a minute there, and touch no memory that the others do not
+#endif
     struct keys k;
     struct pair p;
     keys_init(&k);
