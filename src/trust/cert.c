@@ -470,7 +470,7 @@ static json_t *cert_to_json(X509 *cert)
     json_object_set_new(o, "key", key_to_json(cert));
     json_object_set_new(o, "sha256", hash_to_json(cert));
     if (X509_get0_pubkey(cert) && identity_pin(X509_get0_pubkey(cert), pin))
-        json_object_set_new(o, "pin", json_string(pin_text(pin, text)));
+        json_object_set_new(o, "spki_sha256", json_string(pin_text(pin, text)));
     ERR_clear_error();
     return o;
 }
@@ -481,7 +481,7 @@ static void print_cert(const json_t *o, FILE *out)
     const char *key;
     json_object_foreach((json_t *)o, key, value)
     {
-        fprintf(out, "%-12s", key);
+        fprintf(out, "%-13s", key);
         if (json_is_array(value))
             for (size_t i = 0; i < json_array_size(value); i++)
                 fprintf(out, "%s%s", i ? " " : "", json_string_value(json_array_get(value, i)));

@@ -15,6 +15,7 @@
 
 static struct {
     unsigned step, crash_at; // 0: never
+    const char *rival;       // another process's file, which gets the name first
     bool unsynced, unnamed;  // bytes that no fsync followed; a rename that no fsync of the folder followed
 } disk;
 
@@ -72,6 +73,9 @@ int __wrap_link(const char *from, const char *to)
 {
     tick();
     check_synced();
+    if (disk.rival)
+        assert_int_equal(__real_link(disk.rival, to), 0);
+    disk.rival = NULL;
     int got = __real_link(from, to);
     tick();
     return got;
@@ -313,6 +317,24 @@ static void several_relays_and_processes(void **state)
     agent_state_fini(&b);
 }
 
+// Two processes make a key at once: one key counts, for both.
+static void the_quicker_key_counts(void **state)
+{
+    struct identity quick, slow;
+    struct err e = ERR_INIT;
+    char quick_path[96], path[96];
+    bool made;
+    snprintf(quick_path, sizeof quick_path, "%s/quick", dir);
+    snprintf(path, sizeof path, "%s/key", dir);
+    assert_int_equal(identity_open(&quick, quick_path, &made, &e), 0);
+    disk.rival = quick_path;
+    assert_int_equal(identity_open(&slow, path, &made, &e), 0);
+    assert_false(made);
+    assert_memory_equal(slow.pin, quick.pin, PIN_SIZE);
+    identity_fini(&quick);
+    identity_fini(&slow);
+}
+
 static void damaged_files_are_told(void **state)
 {
     static const char *const bad[][2] = {
@@ -349,6 +371,7 @@ int main(void)
         cmocka_unit_test(every_crash_is_mended_by_the_agent_alone),
         cmocka_unit_test_setup_teardown(remembers, setup, teardown),
         cmocka_unit_test_setup_teardown(several_relays_and_processes, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_quicker_key_counts, setup, teardown),
         cmocka_unit_test_setup_teardown(damaged_files_are_told, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -237,7 +237,7 @@ static void shows_without_driving_the_terminal(void **state)
     assert_string_equal(json_string_value(json_array_get(json_object_get(cert, "names"), 0)), "relay.example");
     assert_string_equal(json_string_value(json_object_get(cert, "state")), "valid");
     assert_true(json_is_false(json_object_get(cert, "self_signed")));
-    assert_int_equal(strlen(json_string_value(json_object_get(cert, "pin"))), 43);
+    assert_int_equal(strlen(json_string_value(json_object_get(cert, "spki_sha256"))), 43);
     assert_int_equal(strlen(json_string_value(json_object_get(cert, "sha256"))), 64);
     json_decref(list);
     free(text);

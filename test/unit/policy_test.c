@@ -124,6 +124,7 @@ static void own_listeners(void **state)
     grant(p, alice, RULE_ALLOW, "*:443");
     policy_add_own(p, &any); // reads this machine's addresses
     assert_false(policy_dial(p, alice, "localhost", &loop, false, &v));
+    assert_non_null(strstr(v.text, "a listener of this relay"));
     policy_put(p);
 }
 

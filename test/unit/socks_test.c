@@ -67,7 +67,7 @@ static void connects_at_every_cut(void **state)
 static void login_at_every_cut(void **state)
 {
     static const char talk[] = "\x05\x01\x02"
-                               "\x01\x04user\x02pw"
+                               "\x01\x04user\x11secret-and-longer"
                                "\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00";
     uint8_t said[64];
     size_t said_len, left;
@@ -82,7 +82,7 @@ static void login_at_every_cut(void **state)
         assert_string_equal(s.dest.host, "0.0.0.0");
         assert_int_equal(s.dest.port, 0);
         assert_int_equal(s.password[0], 0);
-        assert_null(memmem(s.in, sizeof s.in, "pw", 2));
+        assert_null(memmem(s.in, sizeof s.in, "longer", 6));
     }
 }
 
