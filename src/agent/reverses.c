@@ -182,10 +182,10 @@ static void on_over(struct reverse *r, const struct err *err)
     close_stream(r);
     r->state = parked ? REVERSE_IDLE : REVERSE_REFUSED;
     if (!parked) {
-        log_event(LOG_WARN, "not listening at the relay", LS("for", r->what), LS("reason", err_text(&e)));
         if (a->o->once || (!a->ready_told && e.why == WHY_POLICY)) {
             agent_end(a, e.why == WHY_POLICY ? ERR_POLICY : ERR_FAILED, &e);
         } else {
+            log_event(LOG_WARN, "not listening at the relay", LS("for", r->what), LS("reason", err_text(&e)));
             timer_set(&a->w, &r->retry, r->retry_ms);
             r->retry_ms = r->retry_ms < REVERSE_RETRY_MAX_MS / 2 ? r->retry_ms * 2 : REVERSE_RETRY_MAX_MS;
         }

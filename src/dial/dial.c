@@ -71,8 +71,8 @@ static void on_raced(struct race *r, struct link *link, const struct addr *to, c
         fail(d, err);
         return;
     }
-    if (link->facts)
-        snprintf(link->facts->path, sizeof(link->facts->path), "%s", d->o->route->path);
+    if (link->facts && d->o->route->count == 0) // otherwise connect says via what
+        snprintf(link->facts->path, sizeof(link->facts->path), "direct");
     d->on_done(d, stack(link, d->o), NULL);
 }
 

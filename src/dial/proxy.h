@@ -15,7 +15,7 @@ struct proxy_route {
     struct proxy_url hops[PROXY_HOPS]; // in order from here; all PROXY_HTTP
     size_t count;                      // 0: direct
     char source[64];                   // "--proxy", "the invitation", "https_proxy": for messages
-    char path[256];                    // "direct", "via proxy:3128": for link_facts.path
+    char path[256];                    // "direct", "via proxy:3128": for messages
 };
 
 // `told`: --proxy flags; `invited`: of the pairing. One told as "none" is direct, "auto" means look in the

@@ -301,6 +301,9 @@ static void tcp_shut(struct link *l, enum link_shut how)
         wake_post_late(l->w, &t->flush);
         return;
     }
+    // A reset travels behind the data before it: what the kernel still takes goes out first.
+    while (t->connected && !err_is(&l->err) && !t->blocked && !bufq_empty(&t->out) && write_some(t))
+        ;
     link_fail(l, ERR_FAILED, WHY_ABORTED, "aborted");
     bufq_clear(&t->in);
     bufq_clear(&t->out);
