@@ -110,7 +110,7 @@ static int run(struct options *o, struct err *e)
     char *state = state_folder(o, e);
     struct store *s = state ? store_open(state, e) : NULL;
     struct question q = {.p = s ? store_policy(s, e) : NULL};
-    int rc = q.p ? find(&q, o->args[0], e) : -1;
+    int rc = q.p && store_add_own(s, q.p, e) == 0 ? find(&q, o->args[0], e) : -1;
     if (rc == 0)
         rc = listen ? ask_listen(&q, listen, e) : ask_dest(&q, o->args[1], e);
     policy_put(q.p);

@@ -43,7 +43,7 @@ struct keeper {
     struct policy *fresh; // for the worker to take; NULL: none
     struct addr *own;
     size_t own_count;
-    bool reread, stop;
+    bool own_changed, reread, stop;
 };
 
 static void *must(void *memory)
@@ -56,9 +56,11 @@ static void *must(void *memory)
 // The thread ----------------------------------------------------------------------------------------------------
 
 // The own listeners as they are now; heap memory.
-static struct addr *copy_own(struct keeper *k, size_t *count)
+static struct addr *copy_own(struct keeper *k, size_t *count, bool *changed)
 {
     pthread_mutex_lock(&k->lock);
+    *changed = k->own_changed;
+    k->own_changed = false;
     struct addr *own = must(calloc(k->own_count + 1, sizeof *own));
     *count = k->own_count;
     if (*count)
@@ -72,15 +74,20 @@ static void publish(struct keeper *k)
 {
     struct err e = ERR_INIT;
     size_t own_count;
+    bool own_changed;
     struct policy *p = store_policy(k->store, &e);
     if (!p) {
         log_event(LOG_ERROR, "the policy could not be read, the old one stays", LS("error", err_text(&e)));
         err_fini(&e);
         return;
     }
-    struct addr *own = copy_own(k, &own_count);
+    struct addr *own = copy_own(k, &own_count, &own_changed);
     for (size_t i = 0; i < own_count; i++)
         policy_add_own(p, &own[i]);
+    if (own_changed && store_set_own(k->store, own, own_count, &e) < 0) { // only explain misses them
+        log_event(LOG_WARN, "the relay's listeners could not be written down", LS("error", err_text(&e)));
+        err_fini(&e);
+    }
     free(own);
     pthread_mutex_lock(&k->lock);
     policy_put(k->fresh);
@@ -314,6 +321,7 @@ void keeper_set_own(struct keeper *k, const struct addr *listeners, size_t count
     free(k->own);
     k->own = own;
     k->own_count = count;
+    k->own_changed = true;
     ask_reread(k);
     pthread_mutex_unlock(&k->lock);
 }

@@ -33,6 +33,7 @@ static const char schema[] =
     " NOT NULL, PRIMARY KEY (hash, place)) WITHOUT ROWID;"
     "CREATE TABLE uses (hash BLOB NOT NULL, pin BLOB NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (hash, pin))"
     " WITHOUT ROWID;"
+    "CREATE TABLE listeners (place INTEGER PRIMARY KEY, host TEXT NOT NULL, port INTEGER NOT NULL);"
     "PRAGMA user_version = 1;";
 
 // SQLite, made bearable ----------------------------------------------------------------------------------------
@@ -665,4 +666,43 @@ struct policy *store_policy(struct store *s, struct err *e)
         return NULL;
     }
     return p;
+}
+
+// The relay's listeners ------------------------------------------------------------------------------------------
+
+static int write_listeners(struct store *s, const struct addr *listeners, size_t count)
+{
+    if (run(s, "DELETE FROM listeners") < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        char host[ADDR_TEXT_MAX];
+        if (listeners[i].len && listeners[i].sa.sa_family != AF_UNIX &&
+            change(s, ask(s, "INSERT INTO listeners VALUES (?, ?, ?)", "iti", (int64_t)i,
+                          addr_host(&listeners[i], host), (int64_t)addr_port(&listeners[i]))) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int store_set_own(struct store *s, const struct addr *listeners, size_t count, struct err *e)
+{
+    if (run(s, "BEGIN IMMEDIATE") == 0 && write_listeners(s, listeners, count) == 0 && run(s, "COMMIT") == 0)
+        return 0;
+    fail(s, e, "write");
+    run(s, "ROLLBACK");
+    return -1;
+}
+
+int store_add_own(struct store *s, struct policy *p, struct err *e)
+{
+    sqlite3_stmt *q = ask(s, "SELECT host, port FROM listeners ORDER BY place", "");
+    int got;
+    while ((got = step(&q)) == 1) {
+        char host[ADDR_TEXT_MAX];
+        struct addr a;
+        copy_text(host, sizeof host, q, 0);
+        if (addr_parse_ip(&a, host, (uint16_t)sqlite3_column_int(q, 1)))
+            policy_add_own(p, &a);
+    }
+    return got < 0 ? fail(s, e, "read") : 0;
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "core/addr.h"
 #include "core/err.h"
 #include "trust/identity.h"
 #include "trust/policy.h"
@@ -78,3 +79,8 @@ int store_each_identity(struct store *s, store_identity_fn *fn, void *ctx, struc
 
 // All identities that are not revoked, with their rules; no own listeners yet. NULL with *e set.
 struct policy *store_policy(struct store *s, struct err *e);
+
+// The relay's own listeners, written down by the relay so that `explain` knows them too: replaces them all.
+int store_set_own(struct store *s, const struct addr *listeners, size_t count, struct err *e);
+// Adds those last written to a policy that is being built.
+int store_add_own(struct store *s, struct policy *p, struct err *e);

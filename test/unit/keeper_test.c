@@ -141,6 +141,13 @@ static void own_listeners_get_into_the_policy(void **state)
     keeper_set_own(keeper, &own, 1);
     while (policy_dial(keeper_policy(keeper), alice, "x", &own, false, NULL))
         run_until(++before, 1);
+    struct err e = ERR_INIT;
+    struct store *other = store_open(dir, &e); // as explain does
+    struct policy *p = store_policy(other, &e);
+    assert_int_equal(store_add_own(other, p, &e), 0);
+    assert_false(policy_dial(p, alice, "x", &own, false, NULL));
+    policy_put(p);
+    store_close(other);
 }
 
 static void on_list(void *ctx, const struct store_invitation *list, size_t count)

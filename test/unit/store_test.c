@@ -345,6 +345,28 @@ static void odd_files_are_refused(void **state)
     err_fini(&e);
 }
 
+static void listeners_are_written_down(void **state)
+{
+    struct invited i = invite("site7", 1, "*:443");
+    struct err e = ERR_INIT;
+    struct addr own[3], other;
+    struct verdict v;
+    assert_int_equal(enroll(&i, alice, "site7"), STORE_ENROLLED);
+    assert_true(addr_parse_ip(&own[0], "198.51.100.1", 443));
+    assert_true(addr_parse_ip(&own[1], "2001:db8::1", 443));
+    assert_true(addr_unix(&own[2], "/run/x"));
+    assert_true(addr_parse_ip(&other, "198.51.100.2", 443));
+    assert_int_equal(store_set_own(store, &other, 1, &e), 0);
+    assert_int_equal(store_set_own(store, own, 3, &e), 0);
+    struct policy *p = store_policy(store, &e);
+    assert_int_equal(store_add_own(store, p, &e), 0);
+    assert_false(policy_dial(p, alice, "x.example", &own[0], false, &v));
+    assert_false(policy_dial(p, alice, "x.example", &own[1], false, &v));
+    assert_non_null(strstr(v.text, "a listener of this relay"));
+    assert_true(policy_dial(p, alice, "x.example", &other, false, &v));
+    policy_put(p);
+}
+
 // Two processes at once: nobody is let in twice, nobody is lost.
 static void two_writers(void **state)
 {
@@ -397,6 +419,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(answers_are_durable, setup, teardown),
         cmocka_unit_test_setup_teardown(tokens_are_not_on_the_disk, setup, teardown),
         cmocka_unit_test_setup_teardown(odd_files_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(listeners_are_written_down, setup, teardown),
         cmocka_unit_test_setup_teardown(two_writers, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
