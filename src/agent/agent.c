@@ -14,7 +14,8 @@
 
 #define MEMORY_MAX (256u * 1024 * 1024)
 #define TICK_MS 20
-#define STEADY_MS 10000 // a carrier that stood this long makes the next wait short again
+#define STEADY_MS 10000     // a carrier that stood this long,
+#define STEADY_BYTES 131072 // or carried this much, makes the next wait short again
 #define STREAM_RETRY_MS 1000 // longest wait between attempts while streams are held
 
 void agent_check(struct agent *a) { wake_post(&a->w, &a->check); }
@@ -214,7 +215,7 @@ static void on_down(void *owner, const struct err *err, const struct frame_welco
         stop(a);
         return;
     }
-    if (was_up && a->w.now_ms - a->uplink.up_ms >= STEADY_MS)
+    if (was_up && (a->w.now_ms - a->uplink.up_ms >= STEADY_MS || a->uplink.carried >= STEADY_BYTES))
         backoff_reset(&a->uplink.backoff);
     if (was_up)
         timer_set(&a->w, &a->park, AGENT_PARK_MS);

@@ -83,6 +83,7 @@ static void down(struct uplink *u, const struct err *err, const struct frame_wel
     struct err why = ERR_INIT;
     struct frame_welcome said = refusal ? *refusal : (struct frame_welcome){0};
     bool was_up = u->state == UPLINK_UP;
+    u->carried = was_up ? u->conn->carrier.bytes_in + u->conn->carrier.bytes_out : 0;
     err_copy(&why, err); // err and refusal live in what is dropped here
     snprintf(u->last_error, sizeof(u->last_error), "%s", err_text(&why));
     uplink_drop(u);

@@ -37,6 +37,7 @@ struct uplink {
     struct backoff backoff;
     struct timer retry, deadline; // deadline: of dialling
     uint64_t attempts, ups, up_ms;
+    uint64_t carried;           // bytes of the carrier that was lost last
     char last_error[ERR_TEXT_MAX];
     char name[64];              // what the relay calls us
 };
