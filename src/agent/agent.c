@@ -251,7 +251,7 @@ static void on_signal(uv_signal_t *h, int signum)
 {
     struct agent *a = h->data;
     worker_clock(&a->w);
-    if (signum == SIGHUP)
+    if (signum == SIGHUP && !(a->o && a->o->stdio)) // ssh hangs up on its ProxyCommand when it is done
         reload(a);
     else if (a->life != AGENT_RUNNING || a->joining)
         stop(a);

@@ -178,6 +178,8 @@ static void on_over(struct reverse *r, const struct err *err)
     struct err e = ERR_INIT;
     bool parked = a->uplink.state != UPLINK_UP || err->why == WHY_LOST;
     err_copy(&e, err);
+    if (e.why == WHY_MOVED)
+        err_set(&e, ERR_FAILED, WHY_MOVED, "a newer agent with this key has taken it over");
     err_prefix(&e, "%s", r->what);
     close_stream(r);
     r->state = parked ? REVERSE_IDLE : REVERSE_REFUSED;
