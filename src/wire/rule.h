@@ -40,7 +40,9 @@ enum addr_class {
     ADDR_PUBLIC, ADDR_PRIVATE, // RFC 1918, shared (RFC 6598), benchmarking, ULA, site-local
     ADDR_LOOPBACK, ADDR_LINK_LOCAL, ADDR_UNSPECIFIED, // 0.0.0.0/8 and ::
     ADDR_MULTICAST, // and 240.0.0.0/4 with broadcast
-    ADDR_MAPPED, ADDR_6TO4, ADDR_NAT64, // v4-mapped, -compatible, -translated; 6to4 and Teredo; 64:ff9b::/96, 64:ff9b:1::/48
+    ADDR_MAPPED, // v4-mapped, -compatible, -translated
+    ADDR_6TO4,   // and Teredo
+    ADDR_NAT64,  // 64:ff9b::/96, 64:ff9b:1::/48
 };
 enum addr_class addr_class(const struct addr *a);
 const char *addr_class_name(enum addr_class c); // "public", "private", "link-local" …

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the parsers of spec, url and rule share: an error with its context, hosts, ports, names. Texts come as slices; hosts
-// and ports land in fixed fields. No I/O, no allocation but the error's text.
+// What the parsers of spec, url and rule share: an error with its context, hosts, ports, names. Texts come as slices;
+// hosts and ports land in fixed fields. No I/O, no allocation but the error's text.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,7 +18,8 @@ int scan_fail(const struct scan *s, const char *fmt, ...) __attribute__((format(
 // Length up to the first ':' outside brackets, or len.
 size_t scan_colon(const char *at, size_t len);
 bool scan_is_digits(const char *at, size_t len);
-// A host: name, IPv4, or IPv6 in brackets, which are taken off. host holds 256 bytes. Names are ASCII and checked for form.
+// A host: name, IPv4, or IPv6 in brackets, which are taken off. host holds 256 bytes. Names are ASCII and checked for
+// form.
 int scan_host(const struct scan *s, const char *at, size_t len, char *host);
 int scan_port(const struct scan *s, const char *at, size_t len, bool zero, uint16_t *port);
 // Copies into out (ended by 0) when it fits.

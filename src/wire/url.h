@@ -43,7 +43,8 @@ struct proxy_url {
 
 // A text without a scheme ("proxy:3128") is http, as in the environment's variables.
 int proxy_url_parse(struct proxy_url *p, const char *text, struct err *e);
-char *proxy_url_text(const struct proxy_url *p, char *out);  // the password as ***; "none", "auto"; URL_PAC_MAX + 8 bytes
+// The password as ***; "none", "auto"; out holds URL_PAC_MAX + 8 bytes.
+char *proxy_url_text(const struct proxy_url *p, char *out);
 char *proxy_url_where(const struct proxy_url *p, char *out); // "proxy:3128", for messages; URL_TEXT_MAX bytes
 // The text that parses back, password and all: for the 0600 state file and pairing strings. False when it does not fit.
 bool proxy_url_secret_text(const struct proxy_url *p, char *out, size_t size);
