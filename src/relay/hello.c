@@ -104,8 +104,6 @@ void hello_on_enroll(void *owner, uint64_t ticket, enum store_answer answer, con
         refuse(k, WELCOME_WAIT, "the relay is going down", "draining");
     else if (answer == STORE_BROKEN)
         refuse(k, WELCOME_WAIT, "the relay cannot reach its store", "the store failed");
-    else if (answer == STORE_ENROLLED)
-        admit(k, name);
-    else // an agent that is known comes in, whatever became of the invitation it still holds
-        admit_known(k, "invitation not good");
+    else // by the policy of now: it has the new agent already, and one revoked in the same moment no more
+        admit_known(k, answer == STORE_ENROLLED ? "revoked at once" : "invitation not good");
 }
