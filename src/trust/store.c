@@ -623,7 +623,7 @@ int store_each_identity(struct store *s, store_identity_fn *fn, void *ctx, struc
 
 static int read_subjects(struct store *s, struct policy *p)
 {
-    sqlite3_stmt *q = ask(s, "SELECT pin, name FROM identities WHERE revoked IS NULL", "");
+    sqlite3_stmt *q = ask(s, "SELECT pin, name FROM identities WHERE revoked IS NULL ORDER BY pin", "");
     int got;
     while ((got = step(&q)) == 1) {
         uint8_t pin[PIN_SIZE];
