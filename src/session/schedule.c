@@ -40,8 +40,17 @@ static void put_session_control(struct session *s, struct fill *f)
         s->goaway_sent = true;
         wrote(s, f, frame_put_goaway(f->at, s->goaway_code, s->goaway_retry_ms, s->goaway_text));
     }
+}
+
+// Last ACKs travel with whatever else goes, or when they have waited ACK_DELAY_US: streams that come and go would
+// otherwise cost a packet more each way.
+static void put_last_acks(struct session *s, struct fill *f, size_t room)
+{
+    if (f->room == room && !s->acks_flush)
+        return;
     while (!list_empty(&s->acks_due) && fits(f, CONTROL_MOST))
         wrote(s, f, session_put_last_ack(s, f->at));
+    s->acks_flush = !list_empty(&s->acks_due);
 }
 
 static void put_ack(struct stream *st, struct fill *f, bool rewind)
@@ -213,5 +222,6 @@ size_t schedule_fill(struct session *s, uint8_t *out, size_t room)
         f.room -= n;
         put_streams(s, &f);
     }
+    put_last_acks(s, &f, room);
     return room - f.room;
 }

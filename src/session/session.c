@@ -183,6 +183,14 @@ static struct last_ack *new_ack(struct session *s)
     return a;
 }
 
+void session_ack_soon(struct session *s)
+{
+    if (s->ack_due_us)
+        return;
+    s->ack_due_us = s->w->now_us + ACK_DELAY_US;
+    session_output(s); // the deadline moved
+}
+
 void session_last_ack(struct session *s, uint32_t id, uint64_t acked)
 {
     struct last_ack *a = new_ack(s);
@@ -191,7 +199,7 @@ void session_last_ack(struct session *s, uint32_t id, uint64_t acked)
     a->id = id;
     a->acked = acked;
     list_push(&s->acks_due, &a->node);
-    session_output(s);
+    session_ack_soon(s);
 }
 
 static void ask_ping(struct session *s)
@@ -504,6 +512,7 @@ void session_carrier_lost(struct session *s)
     session_each_stream(s, lost_one, NULL);
     list_splice(&s->acks_due, &s->acks_sent); // rule 6
     list_splice(&s->acks_due, &s->acks_pinged);
+    s->acks_flush = !list_empty(&s->acks_due);
     s->ping_sent_us = 0;
     s->pong_due = false;
     s->goaway_due |= s->goaway_sent;
@@ -556,6 +565,9 @@ enum session_liveness session_tick(struct session *s)
     uint64_t now = s->w->now_us;
     if (s->ack_due_us && now >= s->ack_due_us) {
         s->ack_due_us = 0;
+        s->acks_flush = !list_empty(&s->acks_due);
+        if (s->acks_flush)
+            session_output(s);
         struct list *n;
         while ((n = list_pop(&s->lazy)))
             stream_due(list_entry(n, struct stream, lazy), DUE_ACK);

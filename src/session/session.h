@@ -65,6 +65,7 @@ struct session {
     uint64_t ack_due_us;       // 0: none
     // Last ACKs of freed streams (rule 6, docs/protocol.md): to be sent, sent, sent before the PING that is unanswered.
     struct list acks_due, acks_sent, acks_pinged;
+    bool acks_flush; // those due wait no longer
     uint32_t acks_held;
     struct bufq dgrams;        // queue of dgram.c
     uint64_t pong_opaque;

@@ -225,10 +225,7 @@ static void ack_later(struct stream *st)
     if ((st->due & DUE_ACK) || list_linked(&st->lazy))
         return;
     list_push(&s->lazy, &st->lazy);
-    if (s->ack_due_us == 0) {
-        s->ack_due_us = s->w->now_us + ACK_DELAY_US;
-        session_output(s); // the deadline moved
-    }
+    session_ack_soon(s);
 }
 
 static void on_receive_room(struct budget_waiter *w)
@@ -264,7 +261,7 @@ static void after_receive(struct stream *st)
     if (st->rcv_final != NO_FINAL && st->rcv_nxt == st->rcv_final) {
         finish_if_done(st);
         if (!st->freed)
-            stream_due(st, DUE_ACK);
+            ack_later(st);
         link_wake(&st->link);
     }
 }

@@ -9,6 +9,7 @@ struct duo_end {
     struct session s;
     struct carrier c;
     struct wake wake;
+    struct timer tick;
     struct duo_end *other;
 };
 
@@ -24,6 +25,8 @@ static inline void duo_on_output(struct carrier *c)
     wake_post(e->s.w, &e->wake);
 }
 
+static inline void duo_on_tick(struct timer *t) { session_tick(&container_of(t, struct duo_end, tick)->s); }
+
 static inline void duo_on_wake(struct wake *wake)
 {
     struct duo_end *e = container_of(wake, struct duo_end, wake);
@@ -31,6 +34,8 @@ static inline void duo_on_wake(struct wake *wake)
         struct buf *b = buf_get(&e->s.w->pool);
         if (!carrier_fill(&e->c, b)) {
             buf_put(b);
+            if (e->s.ack_due_us && !timer_is_set(&e->tick))
+                timer_set(e->s.w, &e->tick, ACK_DELAY_US / 1000 + 1);
             return;
         }
         assert_int_equal(carrier_recv(&e->other->c, b), 0);
@@ -50,6 +55,8 @@ static inline void duo_init(struct duo *d, struct worker *w, const struct sessio
     d->relay.other = &d->agent;
     wake_init(&d->agent.wake, duo_on_wake);
     wake_init(&d->relay.wake, duo_on_wake);
+    timer_init(&d->agent.tick, duo_on_tick);
+    timer_init(&d->relay.tick, duo_on_tick);
     carrier_up(&d->agent.s, &d->agent.c, duo_on_output, &d->agent);
     carrier_up(&d->relay.s, &d->relay.c, duo_on_output, &d->relay);
 }
@@ -60,6 +67,8 @@ static inline void duo_fini(struct duo *d)
     session_fini(&d->relay.s, NULL);
     wake_cancel(&d->agent.wake);
     wake_cancel(&d->relay.wake);
+    timer_stop(d->w, &d->agent.tick);
+    timer_stop(d->w, &d->relay.tick);
     worker_turn(d->w); // links that were closed
     worker_turn(d->w);
     budget_fini(&d->budget);

@@ -58,6 +58,7 @@ uint8_t half_byte(uint64_t at);
 
 // All frames that it sends now; the former ones are forgotten. Answers how many.
 unsigned hear(struct half *h);
+unsigned hear_late(struct half *h); // after ACK_DELAY_US: what waits for company goes alone
 // The first of this kind among them, NULL: none.
 const struct heard *heard(const struct half *h, uint8_t type, uint32_t stream);
 unsigned heard_times(const struct half *h, uint8_t type, uint32_t stream);

@@ -243,12 +243,12 @@ static void test_rule_4_reset_held_until_final(void **state)
     enum link_status end;
     say_data(h, 1, 0, 50);
     say_reset(h, 1, WHY_ABORTED, 100);
-    hear(h);
+    hear_late(h);
     assert_null(heard(h, FRAME_ACK, 1));
     assert_int_equal(half_read(st, 1000, &end), 50);
     assert_int_equal(end, LINK_AGAIN);
     say_data(h, 1, 50, 50);
-    hear(h);
+    hear_late(h);
     assert_true(heard_acked(h, FRAME_ACK, 1) == ACKED_ALL);
     assert_int_equal(half_read(st, 1000, &end), 50);
     assert_int_equal(end, LINK_FAILED);
@@ -264,13 +264,13 @@ static void test_rule_4_reset_at_once_has_final_0(void **state)
     enum link_status end;
     say_data(h, 1, 0, 50);
     say_reset(h, 1, WHY_POLICY, 0);
-    hear(h);
+    hear_late(h);
     assert_true(heard_acked(h, FRAME_ACK, 1) == ACKED_ALL);
     assert_int_equal(half_read(st, 1000, &end), 0); // what was not read is thrown away
     assert_int_equal(end, LINK_FAILED);
     half_send(other, 50);
     stream_reset(other, WHY_LIMIT);
-    hear(h);
+    hear_late(h);
     assert_int_equal(get64(heard(h, FRAME_RESET, 3)->payload + 2), 0);
     assert_int_equal(heard_data(h, 3), 0);
     half_free(h);
@@ -301,14 +301,14 @@ static void test_rule_4_reset_end_discards_and_goes_on_acking(void **state)
     struct stream *st = half_asked(h, 1, 10);
     half_send(st, 100); // RESET waits for data that wait for the window
     link_shut(stream_link(st), SHUT_ABORT);
-    hear(h);
+    hear_late(h);
     say_data(h, 1, 0, WINDOW_START);
-    hear(h);
+    hear_late(h);
     assert_int_equal(heard_acked(h, FRAME_ACK, 1), WINDOW_START);
     assert_int_equal(heard_limit(h, FRAME_ACK, 1), 2 * WINDOW_START);
     assert_true(h->budget.used < 1000); // its own 100 bytes
     say_reset(h, 1, WHY_ABORTED, UINT64_C(1) << 40); // obeyed at once, whatever its final
-    hear(h);
+    hear_late(h);
     assert_true(heard_acked(h, FRAME_ACK, 1) == ACKED_ALL);
     assert_int_equal(h->s.stream_count, 0);
     half_free(h);
@@ -319,7 +319,7 @@ static void test_rule_4_reset_of_an_unseen_id_marks_it_seen(void **state)
     (void)state;
     struct half *h = up(false);
     say_reset(h, 5, WHY_ABORTED, 0);
-    hear(h);
+    hear_late(h);
     assert_true(heard_acked(h, FRAME_ACK, 5) == ACKED_ALL);
     assert_int_equal(say_open(h, 5, OPEN_TCP, 10), 0);
     assert_int_equal(h->opens, 0);
@@ -359,15 +359,15 @@ static void test_rule_5_asker_acks_all_and_again_when_freed(void **state)
     (void)state;
     struct half *h = up(true);
     struct stream *st = half_open(h, OPEN_TCP);
-    hear(h);
+    hear_late(h);
     say_opened(h, 1, WHY_POLICY, 0);
-    hear(h);
+    hear_late(h);
     assert_true(heard_acked(h, FRAME_ACK, 1) == ACKED_ALL);
     assert_int_equal(h->s.stream_count, 0);
     assert_int_equal(link_open(stream_link(st)), LINK_FAILED);
     assert_int_equal(stream_link(st)->err.kind, ERR_POLICY);
     say_opened(h, 1, WHY_POLICY, 0);
-    hear(h);
+    hear_late(h);
     assert_true(heard_acked(h, FRAME_ACK, 1) == ACKED_ALL);
     link_close(stream_link(st));
     half_free(h);
@@ -383,10 +383,10 @@ static void end_one(struct half *h, uint32_t id)
     say_fin(h, id, 0);
     half_read(st, 1, &end);
     link_shut(stream_link(st), SHUT_END);
-    hear(h);
+    hear_late(h);
     say_ack(h, id, 1, 1000);
     link_close(stream_link(st));
-    hear(h);
+    hear_late(h);
     assert_int_equal(heard_acked(h, FRAME_ACK, id), 1);
     assert_int_equal(h->s.stream_count, 0);
 }
@@ -410,7 +410,7 @@ static void test_rule_6_pong_to_an_earlier_ping_keeps_it(void **state)
     (void)state;
     struct half *h = half_new(&w, false, ONE_MB);
     half_up(h);
-    hear(h); // PING of a new carrier, before the stream
+    hear_late(h); // PING of a new carrier, before the stream
     struct heard ping = *heard(h, FRAME_PING, 0);
     end_one(h, 1);
     say_pong(h, &ping);
@@ -424,13 +424,13 @@ static void test_rule_6_pong_to_a_later_ping_frees_it(void **state)
     (void)state;
     struct half *h = half_new(&w, false, ONE_MB);
     half_up(h);
-    hear(h);
+    hear_late(h);
     say_pong(h, heard(h, FRAME_PING, 0));
     end_one(h, 1);
     assert_int_equal(h->s.acks_held, 1);
     half_pass_us(&w, 4 * PING_IDLE_MS * 1000);
     session_tick(&h->s);
-    hear(h);
+    hear_late(h);
     say_pong(h, heard(h, FRAME_PING, 0));
     assert_int_equal(h->s.acks_held, 0);
     again(h);
@@ -443,12 +443,12 @@ static void test_rule_6_many_held_acks_ask_for_a_pong(void **state)
     (void)state;
     struct half *h = half_new(&w, false, ONE_MB);
     half_up(h);
-    hear(h);
+    hear_late(h);
     say_pong(h, heard(h, FRAME_PING, 0));
     for (uint32_t id = 1; id < 2 * 600; id += 2)
         say_reset(h, id, WHY_ABORTED, 0);
     assert_int_equal(h->s.acks_held, 600);
-    hear(h);
+    hear_late(h);
     assert_int_equal(heard_times(h, FRAME_PING, 0), 1); // though nothing was silent
     struct heard ping = *heard(h, FRAME_PING, 0);
     say_pong(h, &ping);
@@ -536,15 +536,15 @@ static void test_rule_12_a_freed_stream_acks_its_end_again(void **state)
     struct half *h = up(false);
     end_one(h, 1);
     say_fin(h, 1, 0);
-    hear(h);
+    hear_late(h);
     assert_int_equal(heard_acked(h, FRAME_ACK, 1), 1);
     say_reset(h, 1, WHY_ABORTED, 0);
-    hear(h);
+    hear_late(h);
     assert_true(heard_acked(h, FRAME_ACK, 1) == ACKED_ALL);
     assert_int_equal(say_data(h, 1, 0, 10), 0); // all else is ignored
     assert_int_equal(say_open(h, 1, OPEN_TCP, 10), 0);
     assert_int_equal(say_ack(h, 1, 1, 1), 0);
-    hear(h);
+    hear_late(h);
     assert_int_equal(h->heard_count, 0);
     half_free(h);
 }

@@ -41,8 +41,8 @@ static int teardown(void **state)
 
 static void hear_both(struct pair *p)
 {
-    hear(p->a);
-    hear(p->b);
+    hear_late(p->a);
+    hear_late(p->b);
 }
 
 // 1 of A joined with 2 of B, answered, both with this window.
@@ -230,7 +230,7 @@ static void test_rule_12_freed_when_a_reset_is_acked(void **state)
     assert_true(heard_acked(p->a, FRAME_ACK, 1) == ACKED_ALL);
     assert_int_equal(p->a->s.stream_count + p->b->s.stream_count, 0);
     say_reset(p->a, 1, WHY_ABORTED, 0);
-    hear(p->a);
+    hear_late(p->a);
     assert_true(heard_acked(p->a, FRAME_ACK, 1) == ACKED_ALL);
 }
 
@@ -238,7 +238,7 @@ static void test_rule_12_a_refusal_passes_and_is_freed(void **state)
 {
     struct pair *p = *state;
     say_open(p->a, 1, OPEN_TCP, 1000);
-    hear(p->b);
+    hear_late(p->b);
     say_opened(p->b, 2, WHY_REFUSED, 0);
     hear_both(p);
     struct frame_opened f;
