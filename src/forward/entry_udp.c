@@ -12,6 +12,7 @@ struct entry_flow {
     struct entry *en;
     struct udp_sock *sock;
     struct addr from; // as received: perhaps a mapped form
+    struct udp_via via;
     struct entry_flow *next;
     struct grave grave;
 };
@@ -63,7 +64,7 @@ static void on_end(struct flow *f, const struct err *err)
 static void deliver(struct flow *f, const uint8_t *data, size_t len)
 {
     struct entry_flow *ef = container_of(f, struct entry_flow, flow);
-    udp_sock_send(ef->sock, &ef->from, data, len);
+    udp_sock_send_via(ef->sock, &ef->from, &ef->via, data, len);
 }
 
 static struct entry_flow *start(struct entry *en, struct udp_sock *u, const struct addr *from)
@@ -80,6 +81,7 @@ static struct entry_flow *start(struct entry *en, struct udp_sock *u, const stru
     ef->en = en;
     ef->sock = u;
     ef->from = *from;
+    ef->via = u->via;
     ef->flow.kind = en->o.kind;
     ef->flow.origin = open.origin;
     ef->flow.idle_ms = en->o.idle_ms;

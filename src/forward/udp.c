@@ -14,7 +14,13 @@
 struct udp_out { // a datagram waiting in the arena
     struct udp_sock *u;
     struct addr to;
+    struct udp_via via;
     uint32_t at, len;
+};
+
+union control { // room for one control message
+    char space[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+    struct cmsghdr align;
 };
 
 // --- shared memory
@@ -68,7 +74,28 @@ static void on_quiet(struct timer *timer)
 
 // --- sending
 
-static size_t fill(struct udp_io *io, size_t first, struct mmsghdr *msgs, struct iovec *iov, size_t *last)
+static void put_via(struct msghdr *m, union control *c, const struct udp_via *via)
+{
+    bool v6 = via->family == AF_INET6;
+    size_t size = v6 ? sizeof(struct in6_pktinfo) : sizeof(struct in_pktinfo);
+    memset(c, 0, sizeof(*c));
+    m->msg_control = c;
+    m->msg_controllen = CMSG_SPACE(size);
+    struct cmsghdr *h = CMSG_FIRSTHDR(m);
+    h->cmsg_level = v6 ? IPPROTO_IPV6 : IPPROTO_IP;
+    h->cmsg_type = v6 ? IPV6_PKTINFO : IP_PKTINFO;
+    h->cmsg_len = CMSG_LEN(size);
+    if (v6) {
+        struct in6_pktinfo info = {.ipi6_addr = via->in6, .ipi6_ifindex = via->ifindex};
+        memcpy(CMSG_DATA(h), &info, size);
+    } else {
+        struct in_pktinfo info = {.ipi_spec_dst = via->in};
+        memcpy(CMSG_DATA(h), &info, size);
+    }
+}
+
+static size_t fill(struct udp_io *io, size_t first, struct mmsghdr *msgs, struct iovec *iov, union control *controls,
+                   size_t *last)
 {
     struct udp_sock *u = io->out[first].u;
     size_t n = 0, i = first;
@@ -80,6 +107,8 @@ static size_t fill(struct udp_io *io, size_t first, struct mmsghdr *msgs, struct
             msgs[n].msg_hdr.msg_name = &o->to.sa;
             msgs[n].msg_hdr.msg_namelen = o->to.len;
         }
+        if (o->via.family)
+            put_via(&msgs[n].msg_hdr, &controls[n], &o->via);
     }
     *last = i;
     return n;
@@ -121,8 +150,9 @@ static void flush_all(struct udp_io *io)
 {
     struct mmsghdr msgs[UDP_BATCH];
     struct iovec iov[UDP_BATCH];
+    union control controls[UDP_BATCH];
     for (size_t i = 0, last; i < io->out_count; i = last) {
-        size_t n = fill(io, i, msgs, iov, &last);
+        size_t n = fill(io, i, msgs, iov, controls, &last);
         send_batch(io->out[i].u, msgs, n);
     }
     io->out_count = io->arena_used = 0;
@@ -146,6 +176,11 @@ void udp_io_fini(struct udp_io *io)
 
 void udp_sock_send(struct udp_sock *u, const struct addr *to, const void *data, size_t len)
 {
+    udp_sock_send_via(u, to, NULL, data, len);
+}
+
+void udp_sock_send_via(struct udp_sock *u, const struct addr *to, const struct udp_via *via, const void *data, size_t len)
+{
     struct udp_io *io = u->io;
     if (u->fd < 0 || len > DGRAM_LARGEST) {
         u->stats.out_dropped++;
@@ -160,6 +195,9 @@ void udp_sock_send(struct udp_sock *u, const struct addr *to, const void *data, 
     o->len = (uint32_t)len;
     if (to)
         o->to = *to;
+    o->via.family = 0;
+    if (via)
+        o->via = *via;
     memcpy(io->arena + io->arena_used, data, len);
     io->arena_used += len;
     wake_post_late(io->w, &io->flush);
@@ -171,7 +209,25 @@ struct batch {
     struct mmsghdr msgs[UDP_BATCH];
     struct iovec iov[UDP_BATCH];
     struct sockaddr_storage from[UDP_BATCH];
+    union control controls[UDP_BATCH];
 };
+
+static void get_via(struct udp_via *via, struct msghdr *m)
+{
+    via->family = 0;
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
+        if (h->cmsg_level == IPPROTO_IPV6 && h->cmsg_type == IPV6_PKTINFO) {
+            struct in6_pktinfo info;
+            memcpy(&info, CMSG_DATA(h), sizeof(info));
+            *via = (struct udp_via){.family = AF_INET6, .in6 = info.ipi6_addr};
+            via->ifindex = IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr) ? info.ipi6_ifindex : 0;
+        } else if (h->cmsg_level == IPPROTO_IP && h->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+            memcpy(&info, CMSG_DATA(h), sizeof(info));
+            *via = (struct udp_via){.family = AF_INET, .in = info.ipi_spec_dst};
+        }
+    }
+}
 
 static int receive(struct udp_sock *u, struct batch *b)
 {
@@ -181,6 +237,10 @@ static int receive(struct udp_sock *u, struct batch *b)
         if (!u->connected) {
             b->msgs[i].msg_hdr.msg_name = &b->from[i];
             b->msgs[i].msg_hdr.msg_namelen = sizeof(b->from[i]);
+        }
+        if (u->wild) {
+            b->msgs[i].msg_hdr.msg_control = &b->controls[i];
+            b->msgs[i].msg_hdr.msg_controllen = sizeof(b->controls[i]);
         }
     }
     return recvmmsg(u->fd, b->msgs, UDP_BATCH, MSG_DONTWAIT, NULL);
@@ -196,6 +256,8 @@ static bool hand_over(struct udp_sock *u, struct batch *b, int n)
         size_t len = b->msgs[i].msg_len;
         if (!u->connected && !addr_from(&from, (struct sockaddr *)&b->from[i], b->msgs[i].msg_hdr.msg_namelen))
             continue;
+        if (u->wild)
+            get_via(&u->via, &b->msgs[i].msg_hdr);
         u->stats.in++;
         u->stats.in_bytes += len;
         u->on_dgram(u, u->connected ? NULL : &from, u->io->slots + (size_t)i * UDP_SLOT, len);
@@ -230,6 +292,15 @@ static void set_buffers(int fd)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 }
 
+static void tell_via(struct udp_sock *u)
+{
+    int one = 1;
+    if (u->local.sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&u->local.in6.sin6_addr))
+        u->wild = setsockopt(u->fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &one, sizeof(one)) == 0;
+    else if (u->local.sa.sa_family == AF_INET && u->local.in.sin_addr.s_addr == htonl(INADDR_ANY))
+        u->wild = setsockopt(u->fd, IPPROTO_IP, IP_PKTINFO, &one, sizeof(one)) == 0;
+}
+
 static int start(struct udp_sock *u, struct err *e)
 {
     struct sockaddr_storage ss;
@@ -237,6 +308,7 @@ static int start(struct udp_sock *u, struct err *e)
     set_buffers(u->fd);
     if (getsockname(u->fd, (struct sockaddr *)&ss, &len) == 0)
         addr_from(&u->local, (struct sockaddr *)&ss, len);
+    tell_via(u);
     u->watch = watch_new(u->io->w, u->fd, on_readable, u);
     if (!u->watch) {
         close(u->fd);

@@ -35,12 +35,25 @@ struct udp_stats {
     uint64_t in, out, in_bytes, out_bytes, out_dropped;
 };
 
+// Where a datagram came in, so that the answer leaves from there: a socket bound to all addresses would choose by route, and the
+// caller's system would not know the answer for one.
+struct udp_via {
+    int family; // 0: the socket has one address anyway
+    union {
+        struct in_addr in;
+        struct in6_addr in6;
+    };
+    unsigned ifindex; // IPv6 link-local only
+};
+
 struct udp_sock {
     struct udp_io *io;
     struct watch *watch;
     int fd;
     bool connected;
     struct addr local;
+    bool wild;          // bound to all addresses
+    struct udp_via via; // of the datagram that is being handed over
     struct udp_stats stats;
     // data is valid during the call only; the socket may be closed in it.
     void (*on_dgram)(struct udp_sock *u, const struct addr *from, const uint8_t *data, size_t len);
@@ -58,3 +71,5 @@ int udp_sock_connect(struct udp_sock *u, struct udp_io *io, const struct addr *t
 void udp_sock_close(struct udp_sock *u); // flushes what it has waiting; legal when closed
 // `to` NULL on a connected socket. 0…DGRAM_MAX bytes, copied.
 void udp_sock_send(struct udp_sock *u, const struct addr *to, const void *data, size_t len);
+// The same from a given address; `via` NULL: as the system chooses.
+void udp_sock_send_via(struct udp_sock *u, const struct addr *to, const struct udp_via *via, const void *data, size_t len);

@@ -32,7 +32,7 @@ static void on_dgram(struct udp_sock *u, const struct addr *from, const uint8_t 
     if (from)
         end->from = *from;
     if (end->echo)
-        udp_sock_send(u, from, data, len);
+        udp_sock_send_via(u, from, &u->via, data, len);
     if (end->close_now)
         udp_sock_close(u);
 }
@@ -127,6 +127,25 @@ static void test_close_in_callback(void **state)
     world_free(x);
 }
 
+// Bound to all addresses, a socket answers from the one that was asked: a connected caller hears nothing else.
+static void test_wild(void **state)
+{
+    struct world *x = world_new("127.0.0.1");
+    struct addr any, ask;
+    struct err e = ERR_INIT;
+    bool dual = *state != NULL;
+    udp_sock_close(&x->a.u);
+    udp_sock_close(&x->b.u);
+    addr_parse_ip(&any, dual ? "::" : "0.0.0.0", 0);
+    assert_int_equal(udp_sock_bind(&x->a.u, &x->io, &any, dual, on_dgram, &e), 0);
+    addr_parse_ip(&ask, "127.0.0.3", addr_port(&x->a.u.local));
+    assert_int_equal(udp_sock_connect(&x->b.u, &x->io, &ask, on_dgram, &e), 0);
+    x->a.echo = true;
+    udp_sock_send(&x->b.u, NULL, "x", 1);
+    loop_until(&x->w, x->b.count == 1);
+    world_free(x);
+}
+
 // Nobody at the other end: the ICMP answers are swallowed, and the socket goes on when somebody is there.
 static void test_refused(void **state)
 {
@@ -150,6 +169,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_echo_sizes), cmocka_unit_test_prestate(test_echo_sizes, (void *)"::1"),
         cmocka_unit_test(test_burst),      cmocka_unit_test(test_arena),
+        cmocka_unit_test(test_wild),       cmocka_unit_test_prestate(test_wild, (void *)"dual"),
         cmocka_unit_test(test_refused),    cmocka_unit_test(test_close_in_callback),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
