@@ -488,8 +488,8 @@ static void on_send_room(struct budget_waiter *w)
 static size_t op_room(struct link *l)
 {
     struct stream *st = of(l);
-    if (err_is(&l->err) || st->freed || st->rst)
-        return BUF_SIZE; // what is sent now is thrown away; recv tells why
+    if (err_is(&l->err) || st->freed || st->rst || st->fin)
+        return BUF_SIZE; // what is sent now is thrown away; recv tells why. Behind a FIN: closing loses nothing
     uint64_t unsent = st->snd_end - st->snd_nxt;
     if (!st->answered || st->snd_end >= st->snd_limit || unsent >= UNSENT_MAX) {
         st->want_room = true;

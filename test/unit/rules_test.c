@@ -243,7 +243,7 @@ static void test_rule_4_reset_held_until_final(void **state)
     enum link_status end;
     say_data(h, 1, 0, 50);
     say_reset(h, 1, WHY_ABORTED, 100);
-    hear_late(h);
+    hear(h);
     assert_null(heard(h, FRAME_ACK, 1));
     assert_int_equal(half_read(st, 1000, &end), 50);
     assert_int_equal(end, LINK_AGAIN);
