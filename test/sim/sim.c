@@ -96,7 +96,7 @@ struct world {
     unsigned legs;
     struct pair pair[PAIRS_MAX];
     unsigned pairs, pairs_wanted;
-    bool storm, tiny_budget;
+    bool storm, tiny_budget, draining;
 };
 
 static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *fmt, ...)
@@ -328,8 +328,9 @@ static void on_open_relay(struct session *s, struct stream *st, const struct fra
     }
 }
 
-static const struct session_ops end_ops = {.on_open = on_open_end, .on_dgram = on_dgram};
-static const struct session_ops relay_ops = {.on_open = on_open_relay, .on_dgram = on_dgram};
+static void on_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const char *text);
+static const struct session_ops end_ops = {.on_open = on_open_end, .on_dgram = on_dgram, .on_goaway = on_goaway};
+static const struct session_ops relay_ops = {.on_open = on_open_relay, .on_dgram = on_dgram, .on_goaway = on_goaway};
 
 static void start_session(struct world *world, unsigned i)
 {
@@ -522,15 +523,19 @@ static void open_pair(struct world *world)
     struct pair *p = &world->pair[world->pairs++];
     *p = (struct pair){.key = world->pairs, .datagram = chance(15)};
     p->answer = chance(85) ? ANSWER_ACCEPT : ANSWER_REFUSE;
-    p->answer_in = (uint32_t)below(chance(50) ? 3 : 100);
+    p->answer_in = (uint32_t)below(chance(50) ? 3 : chance(90) ? 100 : 3000); // also longer than the storm
     make_app(world, p, 0);
     make_app(world, p, 1);
     struct frame_open open = {.kind = p->datagram ? OPEN_UDP : OPEN_TCP, .port = 80};
     memcpy(open.uid, &p->key, 8);
     strcpy(open.host, "host");
     struct stream *st = session_open(&world->s[from], &open);
-    if (!st)
+    if (!st && !world->draining)
         fail("cannot open");
+    if (!st) { // after GOAWAY nobody opens: what is open still arrives
+        world->pairs_wanted = --world->pairs;
+        return;
+    }
     app_start(&p->end[0], st);
 }
 
@@ -552,6 +557,22 @@ static void answer_step(struct pair *p)
         stream_refuse(st, WHY_REFUSED, "no");
         app_close(a);
     }
+}
+
+static void on_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const char *text)
+{
+    struct world *world = s->owner;
+    if (!world->draining || code != 7 || retry_ms != 250 || strcmp(text, "drain") != 0)
+        fail("a GOAWAY that nobody sent");
+}
+
+static void drain(struct world *world)
+{
+    unsigned i = (unsigned)below(world->session_count);
+    if (!world->live[i])
+        return;
+    world->draining = true;
+    session_goaway(&world->s[i], 7, 250, "drain");
 }
 
 static void tick(struct world *world)
@@ -576,6 +597,8 @@ static void step(struct world *world)
     }
     if (world->pairs < world->pairs_wanted && chance(8))
         open_pair(world);
+    if (world->storm && below(8000) == 0)
+        drain(world);
     if (world->storm && below(1500) == 0)
         leg_forget(world, (unsigned)below(world->legs));
     if (chance(60))

@@ -220,14 +220,13 @@ static void test_none_come_after_the_end(void **state)
     struct half *a, *b;
     struct stream *st;
     flow(&a, &b, &st, ONE_MB);
-    link_close(stream_link(b->asked));
-    worker_turn(&w);
+    half_close(b, b->asked);
     stream_send_dgram(st, "x", 1);
     half_carry(a, b, 10);
     assert_int_equal(b->dgrams, 0);
     half_settle(a, b);
     assert_false(stream_send_dgram(st, "x", 1));
-    link_close(stream_link(st));
+    half_close(a, st);
     half_free(a);
     half_free(b);
 }

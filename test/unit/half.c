@@ -4,6 +4,22 @@
 
 uint8_t half_byte(uint64_t at) { return (uint8_t)(at * 131 + (at >> 8) * 17 + (at >> 16) * 7); }
 
+static void own(struct half *h, struct stream *st)
+{
+    h->owned = realloc(h->owned, (h->owned_count + 1) * sizeof *h->owned);
+    assert_non_null(h->owned);
+    h->owned[h->owned_count++] = st;
+}
+
+void half_close(struct half *h, struct stream *st)
+{
+    for (size_t i = 0; i < h->owned_count; i++)
+        if (h->owned[i] == st)
+            h->owned[i] = NULL;
+    link_close(stream_link(st));
+    worker_turn(h->w);
+}
+
 static void on_open(struct session *s, struct stream *st, const struct frame_open *open)
 {
     struct half *h = s->owner;
@@ -16,9 +32,11 @@ static void on_open(struct session *s, struct stream *st, const struct frame_ope
             stream_refuse(st, WHY_ABSENT, "gone");
             link_close(stream_link(st));
         }
-    } else if (h->auto_accept) {
-        stream_accept(st, NULL);
+        return;
     }
+    own(h, st);
+    if (h->auto_accept)
+        stream_accept(st, NULL);
 }
 
 static void on_dgram(struct session *s, struct stream *st, const uint8_t *data, size_t len)
@@ -53,16 +71,12 @@ struct half *half_new(struct worker *w, bool is_agent, size_t budget)
     return h;
 }
 
-static void close_one(struct stream *st, void *ctx)
-{
-    (void)ctx;
-    if (st->attached)
-        link_close(stream_link(st));
-}
-
 void half_free(struct half *h)
 {
-    session_each_stream(&h->s, close_one, NULL);
+    for (size_t i = 0; i < h->owned_count; i++)
+        if (h->owned[i])
+            link_close(stream_link(h->owned[i]));
+    free(h->owned);
     session_fini(&h->s, NULL);
     worker_turn(h->w);
     assert_int_equal(h->budget.used, 0);
@@ -269,7 +283,10 @@ size_t heard_data(const struct half *h, uint32_t stream)
 struct stream *half_open(struct half *h, uint8_t kind)
 {
     struct frame_open open = {.kind = kind, .host = "host", .port = 80};
-    return session_open(&h->s, &open);
+    struct stream *st = session_open(&h->s, &open);
+    if (st)
+        own(h, st);
+    return st;
 }
 
 struct stream *half_open_to(struct half *h, uint64_t window)

@@ -36,6 +36,8 @@ struct half {
     struct heard heard[HEARD_MAX];
     unsigned heard_count;
     struct half *switch_to;
+    struct stream **owned; // closed by half_close, or at the end
+    size_t owned_count;
 };
 
 struct half *half_new(struct worker *w, bool is_agent, size_t budget);
@@ -70,6 +72,7 @@ size_t heard_data(const struct half *h, uint32_t stream); // bytes in all DATA f
 
 // Owners' side.
 struct stream *half_open(struct half *h, uint8_t kind);
+void half_close(struct half *h, struct stream *st); // now, and what closing frees
 struct stream *half_open_to(struct half *h, uint64_t window); // opened, answered, all control heard
 struct stream *half_asked(struct half *h, uint32_t id, uint64_t window); // the peer opened it, accepted, control heard
 void half_send(struct stream *st, size_t n); // n bytes of the pattern, asking for no room

@@ -336,7 +336,7 @@ static void test_rule_5_refusal_is_repeated_until_all_acked(void **state)
     struct half *h = up(false);
     say_open(h, 1, OPEN_TCP, 1000);
     stream_refuse(h->asked, WHY_DNS, "no such name");
-    link_close(stream_link(h->asked));
+    half_close(h, h->asked);
     hear(h);
     struct frame_opened f;
     assert_int_equal(frame_get_opened(&f, heard(h, FRAME_OPENED, 1)->payload, heard(h, FRAME_OPENED, 1)->len), 0);
@@ -369,7 +369,7 @@ static void test_rule_5_asker_acks_all_and_again_when_freed(void **state)
     say_opened(h, 1, WHY_POLICY, 0);
     hear_late(h);
     assert_true(heard_acked(h, FRAME_ACK, 1) == ACKED_ALL);
-    link_close(stream_link(st));
+    half_close(h, st);
     half_free(h);
 }
 
@@ -385,7 +385,7 @@ static void end_one(struct half *h, uint32_t id)
     link_shut(stream_link(st), SHUT_END);
     hear_late(h);
     say_ack(h, id, 1, 1000);
-    link_close(stream_link(st));
+    half_close(h, st);
     hear_late(h);
     assert_int_equal(heard_acked(h, FRAME_ACK, id), 1);
     assert_int_equal(h->s.stream_count, 0);

@@ -169,8 +169,7 @@ static void test_closing_early_resets(void **state)
     struct half *h = up(false, ONE_MB);
     struct stream *st = half_asked(h, 1, 1000);
     say_data(h, 1, 0, 10);
-    link_close(stream_link(st));
-    worker_turn(&w);
+    half_close(h, st);
     hear(h);
     assert_non_null(heard(h, FRAME_RESET, 1));
     say_ack(h, 1, ACKED_ALL, 0);
@@ -526,8 +525,7 @@ static void test_ids_misused(void **state)
     half_down(h);
     half_up(h);
     refused(h, say_data(h, 0, 0, 10), "stream 0");
-    struct frame_open open = {.kind = OPEN_TCP};
-    stream_id(session_open(&h->s, &open));
+    half_open(h, OPEN_TCP);
     half_down(h);
     half_up(h);
     refused(h, say_open(h, 2, OPEN_TCP, 10), "id of ours");
@@ -695,7 +693,7 @@ static void test_another_birth_ends_all_and_ids_begin_anew(void **state)
     assert_int_equal(link_recv(stream_link(st), &b), LINK_FAILED);
     assert_string_equal(err_text(&stream_link(st)->err), "the relay lost its state");
     assert_null(stream_session(st));
-    link_close(stream_link(st));
+    half_close(h, st);
     assert_int_equal(stream_id(half_open(h, OPEN_TCP)), 1);
     half_free(h);
 }
