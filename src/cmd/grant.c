@@ -4,6 +4,7 @@
 #include <string.h>
 #include "cmd/command.h"
 #include "cmd/rules.h"
+#include "control/control.h"
 #include "trust/store.h"
 
 static const struct option grant_options[] = {
@@ -27,6 +28,8 @@ static int store_change(const char *state, const char *agent, const struct rules
         return -1;
     int rc = store_grant(s, agent, add->list, add->count, drop->list, drop->count, &changed, e);
     store_close(s);
+    if (rc == 0)
+        control_tell_policy(state);
     if (rc == 0)
         printf("%s: %u rule%s changed\n", agent, changed, changed == 1 ? "" : "s");
     return rc;
@@ -57,6 +60,8 @@ static int run_revoke(struct options *o, struct err *e)
     enum store_kind kind;
     int rc = s ? store_revoke(s, o->args[0], &kind, e) : -1;
     if (rc == 0)
+        control_tell_policy(state);
+    if (rc == 0)
         printf("%s %s: revoked\n", kind == STORE_AGENT ? "agent" : "invitation", o->args[0]);
     store_close(s);
     free(state);
@@ -70,8 +75,8 @@ const struct command command_grant = {
     .args_min = 1,
     .args_max = 1,
     .summary = "change what an agent may do (at the relay)",
-    .about = "Adds and takes back rules of an agent, named by its name or its key's pin. A running relay follows within a\n"
-             "second; streams that are open stay, listeners and offers that are no longer allowed end.",
+    .about = "Adds and takes back rules of an agent, named by its name or its key's pin. A running relay follows at\n"
+             "once; streams that are open stay, listeners and offers that are no longer allowed end.",
     .examples = "  culvert grant site7 --allow 10.1.2.4:22 --drop 10.1.2.3:22\n"
                 "  culvert grant site7 --allow-listen '*:8080' --allow-offer ssh\n",
     .tables = grant_tables,
@@ -85,7 +90,7 @@ const struct command command_revoke = {
     .args_min = 1,
     .args_max = 1,
     .summary = "shut an agent out, or withdraw an invitation (at the relay)",
-    .about = "A running relay closes all connections, streams and listeners of that agent within a second. The agent's key\n"
+    .about = "A running relay closes all connections, streams and listeners of that agent at once. The agent's key\n"
              "is good for nothing from then on; a new invitation starts it afresh.",
     .examples = "  culvert revoke site7\n"
                 "  culvert table invitations\n"

@@ -102,19 +102,28 @@ struct reading {
     bool failed;
 };
 
-// fgets that counts.
+static void bad_line(struct reading *r, const char *what)
+{
+    if (!r->failed)
+        err_set(r->e, ERR_USAGE, WHY_NONE, "%s:%d: %s", r->path, r->line, what);
+    r->failed = true;
+}
+
+// fgets that counts lines, and takes text only.
 static char *next_line(char *out, int size, void *ctx)
 {
     struct reading *r = ctx;
-    if (!fgets(out, size, r->f))
-        return NULL;
-    size_t len = strlen(out);
+    int n = 0, c = 0;
     r->line++;
-    if (len + 1 == (size_t)size && out[len - 1] != '\n' && !r->failed) {
-        err_set(r->e, ERR_USAGE, WHY_NONE, "%s:%d: longer than %d bytes", r->path, r->line, size - 2);
-        r->failed = true;
+    while (c != '\n' && n < size - 1 && (c = getc(r->f)) != EOF) {
+        if ((c < 0x20 && !strchr("\t\r\n", c)) || c == 0 || c == 0x7f)
+            bad_line(r, "holds a control character; this is no text file");
+        out[n++] = (char)(c ? c : ' ');
     }
-    return out;
+    out[n] = 0;
+    if (n == size - 1 && c != '\n')
+        bad_line(r, "too long");
+    return n ? out : NULL;
 }
 
 static const struct option *section_option(const struct reading *r, const char *section, const char *key)

@@ -134,3 +134,13 @@ int control_ask(const char *state, const json_t *request, json_t **answers, stru
     closedir(d);
     return 0;
 }
+
+void control_tell_policy(const char *state)
+{
+    json_t *request = json_pack("{s:s}", "ask", "policy"), *answers = NULL;
+    struct err e = ERR_INIT;
+    control_ask(state, request, &answers, &e);
+    json_decref(request);
+    json_decref(answers);
+    err_fini(&e);
+}

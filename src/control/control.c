@@ -19,6 +19,7 @@ struct control {
     struct listener *listener;
     struct list callers;
     unsigned caller_count;
+    uint64_t last_ticket;
 };
 
 struct caller {
@@ -33,6 +34,7 @@ struct caller {
     char *answer; // heap; NULL until the request is in
     size_t len, sent;
     bool shut;
+    uint64_t ticket; // waits for the policy; 0: for nothing
 };
 
 static void bury(struct grave *g)
@@ -66,19 +68,26 @@ static json_t *answer_status(struct control *c)
     return o;
 }
 
-static json_t *answer(struct control *c, const char *line, size_t len)
+static json_t *error(const char *text) { return json_pack("{s:s}", "error", text); }
+
+// NULL: the answer comes later.
+static json_t *answer(struct caller *k, const json_t *request)
 {
-    json_error_t bad;
-    json_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &bad);
+    struct control *c = k->c;
     const char *ask = json_string_value(json_object_get(request, "ask"));
     const char *name = json_string_value(json_object_get(request, "name"));
     json_t *ok = NULL;
-    if (ask && !strcmp(ask, "status"))
+    if (!ask)
+        return error("not a request");
+    if (!strcmp(ask, "policy") && c->ops->policy) {
+        k->ticket = ++c->last_ticket;
+        return NULL;
+    }
+    if (!strcmp(ask, "status"))
         ok = answer_status(c);
-    else if (ask && !strcmp(ask, "table") && name)
+    else if (!strcmp(ask, "table") && name)
         ok = c->ops->table(c->owner, name);
-    json_decref(request);
-    return ok ? json_pack("{s:o}", "ok", ok) : json_pack("{s:s}", "error", ask ? "not here" : "not a request");
+    return ok ? json_pack("{s:o}", "ok", ok) : error("not here");
 }
 
 static void write_some(struct caller *k)
@@ -96,9 +105,8 @@ static void write_some(struct caller *k)
     }
 }
 
-static void take_line(struct caller *k, size_t len)
+static void give(struct caller *k, json_t *a)
 {
-    json_t *a = answer(k->c, k->request, len);
     char *text = json_dumps(a, JSON_COMPACT);
     json_decref(a);
     int n = text ? asprintf(&k->answer, "%s\n", text) : -1;
@@ -112,6 +120,29 @@ static void take_line(struct caller *k, size_t len)
     write_some(k);
 }
 
+static void take_line(struct caller *k, size_t len)
+{
+    json_t *request = json_loadb(k->request, len, JSON_REJECT_DUPLICATES, NULL), *a = answer(k, request);
+    json_decref(request);
+    if (a)
+        give(k, a);
+    else
+        k->c->ops->policy(k->c->owner, k->ticket);
+}
+
+void control_policy_read(struct control *c, uint64_t ticket)
+{
+    if (!c)
+        return;
+    list_each(&c->callers, it) {
+        struct caller *k = list_entry(it, struct caller, node);
+        if (k->ticket && k->ticket <= ticket) {
+            k->ticket = 0;
+            give(k, json_pack("{s:b}", "ok", 1));
+        }
+    }
+}
+
 // True when the caller has ended.
 static bool read_some(struct caller *k)
 {
@@ -119,21 +150,21 @@ static bool read_some(struct caller *k)
     enum link_status rc;
     while ((rc = link_recv(k->link, &b)) == LINK_OK) {
         size_t n = b->len < sizeof k->request - k->have ? b->len : sizeof k->request - k->have;
-        bool fits = n == b->len || k->answer;
+        bool asked = k->answer || k->ticket, fits = n == b->len || asked;
         memcpy(k->request + k->have, buf_data(b), n);
         k->have += n;
         buf_put(b);
         char *end = memchr(k->request, '\n', k->have);
-        if (!k->answer && end) {
+        if (!asked && end) {
             take_line(k, (size_t)(end - k->request));
-        } else if (!fits || (k->answer && k->have == sizeof k->request)) {
+        } else if (!fits || (asked && k->have == sizeof k->request)) {
             caller_end(k);
             return true;
         }
         if (!list_linked(&k->node))
             return true;
     }
-    if (rc == LINK_FAILED || (rc == LINK_END && (!k->answer || k->shut))) {
+    if (rc == LINK_FAILED || (rc == LINK_END && !k->ticket && (!k->answer || k->shut))) {
         caller_end(k);
         return true;
     }

@@ -18,6 +18,7 @@
 
 #define RELAY_PORTS_MAX 32    // --listen and --listen-plain
 #define MEMBER_VISITS_MAX 64  // sessions of one identity
+#define MEMBER_STREAMS_MAX 16384 // of all its sessions together
 #define VISIT_LISTENERS_MAX 256 // reverse listeners and offers of one session
 #define DRAIN_TICK_MS 50
 
@@ -48,7 +49,7 @@ struct relay {
     size_t port_count;
     struct list members;
     struct control *control;
-    uint64_t last_ticket;
+    uint64_t last_ticket, policy_reads; // of enrolments; of `grant` and `revoke`
     uv_signal_t signals[3]; // HUP, TERM, INT
     bool draining;
     struct timer drain;

@@ -29,7 +29,15 @@ static json_t *table(void *owner, const char *name)
     return rows;
 }
 
-static const struct control_ops ops = {.status = status, .table = table};
+static uint64_t asked, last;
+
+static void policy(void *owner, uint64_t ticket)
+{
+    asked++;
+    last = ticket;
+}
+
+static const struct control_ops ops = {.status = status, .table = table, .policy = policy};
 
 static int setup(void **state)
 {
@@ -129,6 +137,26 @@ static void test_a_table_that_is_not_there(void **state)
     json_decref(all);
 }
 
+static void test_who_tells_of_a_policy_waits_until_it_is_in_force(void **state)
+{
+    struct bench *b = *state;
+    struct asking a = {.b = b, .request = json_pack("{s:s}", "ask", "policy")};
+    uv_thread_t t;
+    asked = 0;
+    assert_int_equal(uv_thread_create(&t, ask, &a), 0);
+    loop_until(&b->w, asked == 1);
+    control_policy_read(b->c, last - 1); // somebody else's
+    for (int i = 0; i < 20; i++)
+        uv_run(&b->w.loop, UV_RUN_NOWAIT);
+    assert_false(a.done);
+    control_policy_read(b->c, last);
+    loop_until(&b->w, a.done);
+    uv_thread_join(&t);
+    assert_true(json_is_true(json_object_get(json_array_get(a.answers, 0), "answer")));
+    json_decref(a.answers);
+    json_decref(a.request);
+}
+
 static void test_only_the_owner_may_ask(void **state)
 {
     struct bench *b = *state;
@@ -184,6 +212,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_status, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_long_table_arrives_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_table_that_is_not_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_tells_of_a_policy_waits_until_it_is_in_force, setup, teardown),
         cmocka_unit_test_setup_teardown(test_only_the_owner_may_ask, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_sockets_are_removed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_request_without_end_is_cut_off, setup, teardown),

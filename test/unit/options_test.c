@@ -191,11 +191,27 @@ static void test_a_bad_file_names_its_line(void **state)
     file_refuses("[agent]\njust words\n", ":2: neither a [section] nor key = value");
     file_refuses("[agent]\nonce = maybe\n", ":2: once: \"maybe\" is neither on nor off");
     file_refuses("[agent]\nhelp = on\n", ":2: unknown key \"help\" in [agent]");
+    file_refuses("[agent]\n\001\002\n", ":2: holds a control character; this is no text file");
     memset(big, 'x', sizeof big);
     snprintf(big, sizeof big, "[agent]\nproxy = ");
     memset(big + 16, 'x', 300);
     big[316] = 0;
-    file_refuses(big, ":2: longer than 198 bytes");
+    file_refuses(big, ":2: too long");
+}
+
+static void test_a_file_of_zeros_is_refused(void **state)
+{
+    struct options o;
+    struct err e = ERR_INIT;
+    FILE *f = fopen(path, "w");
+    assert_int_equal(fwrite("\0\0", 1, 2, f), 2);
+    fclose(f);
+    assert_int_equal(parse(&o, &e, "agent"), 0);
+    assert_int_equal(options_file(&o, path, true, &e), -1);
+    assert_int_equal(e.kind, ERR_USAGE);
+    assert_non_null(strstr(err_text(&e), ":1: holds a control character"));
+    err_fini(&e);
+    options_fini(&o);
 }
 
 static void test_a_missing_file(void **state)
@@ -270,6 +286,7 @@ int main(void)
         cmocka_unit_test(test_mistakes_name_the_remedy),
         cmocka_unit_test(test_a_flag_beats_the_environment_which_beats_the_file),
         cmocka_unit_test(test_a_bad_file_names_its_line),
+        cmocka_unit_test(test_a_file_of_zeros_is_refused),
         cmocka_unit_test(test_a_missing_file),
         cmocka_unit_test(test_typed_values),
         cmocka_unit_test(test_help_shows_every_option_and_the_example),
