@@ -128,6 +128,7 @@ static void up(struct conduit *c)
     c->ask.early = NULL;
     c->state = CONDUIT_PUMPING;
     pump_start(&c->pump, c->fw->w, c->ask.caller, c->far, early, on_pumped);
+    c->pump.a_to_b += c->sent_early;
 }
 
 // The caller takes what was said to it and our end; its own end, or its patience's, is ours.
@@ -159,6 +160,18 @@ void conduit_linger(struct conduit *c)
     wake_post(c->fw->w, &c->wake);
 }
 
+// Where the caller speaks first and waits for no answer of ours, its first bytes go behind the OPEN, a round trip earlier.
+static void send_early(struct conduit *c)
+{
+    struct buf *b;
+    if (!c->opening->to_stream || (c->ask.ops && c->ask.ops->answer))
+        return;
+    while (link_room(c->far) > 0 && link_recv(c->ask.caller, &b) == LINK_OK) {
+        c->sent_early += b->len;
+        link_send(c->far, b);
+    }
+}
+
 static void drive(struct conduit *c)
 {
     if (link_open(c->ask.caller) == LINK_FAILED) { // an asked stream that was reset meanwhile
@@ -172,6 +185,8 @@ static void drive(struct conduit *c)
         refuse(c, &c->far->err);
     else if (st == LINK_OK)
         up(c);
+    else
+        send_early(c);
 }
 
 static void on_wake(struct wake *wake)

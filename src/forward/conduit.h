@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A conduit joins a caller's link to what the caller asked for: first the far link is opened (a stream of a session, or a
 // dialled target), then the caller gets its answer, then a pump carries bytes, ends and resets as such until both
-// directions are over. Until the answer nothing is read from the caller. The conduit owns both links and frees itself;
+// directions are over. Until the answer nothing is read from a caller who waits for one; another's first bytes
+// (WINDOW_EARLY of session.h at most) go behind the OPEN. The conduit owns both links and frees itself;
 // it is listed in its forward.
 #pragma once
 #include "core/addr.h"
@@ -43,7 +44,7 @@ struct conduit {
     struct timer linger;
     struct pump pump;
     enum { CONDUIT_OPENING, CONDUIT_PUMPING, CONDUIT_LINGERING, CONDUIT_OVER } state;
-    uint64_t opened_us;
+    uint64_t opened_us, sent_early;
     struct grave grave;
 };
 

@@ -235,6 +235,7 @@ struct stream *session_open(struct session *s, struct frame_open *open)
     s->next_id += 2;
     struct stream *st = stream_new(s, id, true, open);
     st->limit_told = st->limit_max = open->window;
+    st->snd_limit = st->datagram ? 0 : WINDOW_EARLY;
     uint8_t out[FRAME_HEAD + FRAME_CONTROL_MAX];
     st->note = buf_copy(&s->w->pool, out, frame_put_open(out, id, open));
     stream_due(st, DUE_OPEN);

@@ -20,7 +20,8 @@ void stream_due(struct stream *st, unsigned due)
 uint64_t stream_sendable(const struct stream *st)
 {
     uint64_t end = st->snd_end < st->snd_limit ? st->snd_end : st->snd_limit;
-    if (st->freed || (!st->twin && (!st->answered || st->refused)) || (st->rst && st->rst_final == 0))
+    bool is_ready = st->twin || st->opener || st->answered;
+    if (st->freed || !is_ready || st->refused || (st->rst && st->rst_final == 0))
         return 0;
     return end > st->snd_nxt ? end - st->snd_nxt : 0;
 }
@@ -175,12 +176,13 @@ int stream_on_opened(struct stream *st, const struct frame_opened *f)
         link_wake(&st->link);
         return 0;
     }
-    st->snd_limit = f->window;
+    st->snd_limit = f->window; // instead of WINDOW_EARLY
     if (f->address.len && (st->bound = malloc(sizeof *st->bound)))
         *st->bound = f->address;
     if (st->rcv_nxt || st->rcv_final == 0) // rule 1: what was held is acknowledged now
         stream_due(st, DUE_ACK);
     link_wake(&st->link);
+    st->want_room = false;
     stream_schedule(st);
     after_receive(st);
     return 0;
@@ -491,7 +493,7 @@ static size_t op_room(struct link *l)
     if (err_is(&l->err) || st->freed || st->rst || st->fin)
         return BUF_SIZE; // what is sent now is thrown away; recv tells why. Behind a FIN: closing loses nothing
     uint64_t unsent = st->snd_end - st->snd_nxt;
-    if (!st->answered || st->snd_end >= st->snd_limit || unsent >= UNSENT_MAX) {
+    if ((!st->answered && !st->opener) || st->snd_end >= st->snd_limit || unsent >= UNSENT_MAX) {
         st->want_room = true;
         return 0;
     }

@@ -40,7 +40,7 @@ bool switch_join(struct stream *from, const struct frame_open *asked, struct ses
     st->twin = from;
     from->twin = st;
     from->snd_limit = asked->window;
-    from->limit_told = from->limit_max = 0; // nothing may come before OPENED
+    from->limit_told = from->limit_max = WINDOW_EARLY; // until OPENED tells more
     from->room_waiter.on_room = st->room_waiter.on_room = on_room;
     return true;
 }
@@ -68,7 +68,9 @@ int switch_on_opened(struct stream *st, const struct frame_opened *f)
         buf_put(st->note);
         st->note = NULL;
         st->snd_limit = f->window;
-        tw->limit_told = tw->limit_max = out.window;
+        tw->limit_told = out.window;
+        if (out.window > tw->limit_max)
+            tw->limit_max = out.window;
         tw->refused = f->code != 0;
         uint8_t text[FRAME_HEAD + FRAME_CONTROL_MAX];
         tw->note = buf_copy(&tw->s->w->pool, text, frame_put_opened(text, tw->node.key, &out));

@@ -255,6 +255,8 @@ static void app_step(struct app *a)
             app_failed(a);
             return;
         default:
+            if (!a->pair->datagram && a->dir == 0 && a->sent < a->total && chance(30) && app_write(a))
+                return; // early data
             a->ready = false;
             if (a->dir == 0 && a->ending == END_CLOSE && chance(2)) { // gives up while it waits
                 a->aborted = true;
