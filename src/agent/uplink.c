@@ -145,8 +145,9 @@ static void on_conn_down(struct conn *c, const struct err *err, const struct fra
     struct err e = ERR_INIT;
     char where[URL_TEXT_MAX];
     err_copy(&e, err);
+    bool hops = u->route.count > 0 && !strstr(err_text(&e), "via "); // what went wrong may be a proxy's doing
     if (u->state != UPLINK_UP)
-        err_prefix(&e, "dial %s", relay_url_where(&u->relay->url, where));
+        err_prefix(&e, "dial %s%s%s", relay_url_where(&u->relay->url, where), hops ? " " : "", hops ? u->route.path : "");
     down(u, &e, refusal);
     err_fini(&e);
 }

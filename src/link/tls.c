@@ -33,18 +33,20 @@ struct tls {
     bool end_sent, end_read;      // close_notify
     bool peel_send, peel_recv;
     uint64_t records, keyed_ms; // sent with the present key; since when
+    unsigned long lost; // OpenSSL's error before the link below wrote: a TLS down there clears the thread's queue
 };
 
 static struct tls *of(struct link *l) { return container_of(l, struct tls, link); }
 
-const char *tls_queue_text(void)
+static const char *error_text(unsigned long code)
 {
-    unsigned long code = ERR_peek_last_error();
     const char *text = code ? ERR_reason_error_string(code) : NULL;
     if (!text && ERR_SYSTEM_ERROR(code))
         text = strerror(ERR_GET_REASON(code));
     return text ? text : "unknown reason";
 }
+
+const char *tls_queue_text(void) { return error_text(ERR_peek_last_error()); }
 
 // --- the BIO
 
@@ -53,6 +55,7 @@ static int bio_write(BIO *bio, const char *data, int len)
     struct tls *t = BIO_get_data(bio);
     struct pool *pool = &t->link.w->pool;
     BIO_clear_retry_flags(bio);
+    t->lost = ERR_peek_last_error();
     for (int at = 0; at < len;) {
         size_t n = (size_t)(len - at);
         struct buf *b = n <= BUF_SMALL_MAX - BUF_HEADROOM ? buf_get_small(pool, BUF_HEADROOM, n) : buf_get(pool);
@@ -254,19 +257,22 @@ static bool note_inner(struct tls *t)
 
 // --- failures
 
+// Before the handshake is done nobody was reached.
+static enum err_kind kind_of(const struct tls *t) { return t->opened ? ERR_FAILED : ERR_UNREACHED; }
+
 static enum link_status fail_with(struct tls *t, const char *text)
 {
-    return link_fail(&t->link, ERR_FAILED, WHY_PROTOCOL, "TLS with %s: %s", t->who, text);
+    return link_fail(&t->link, kind_of(t), WHY_PROTOCOL, "TLS with %s: %s", t->who, text);
 }
 
 static enum link_status fail_ssl(struct tls *t)
 {
-    unsigned long code = ERR_peek_last_error();
+    unsigned long code = ERR_peek_last_error() ? ERR_peek_last_error() : t->lost;
     int reason = ERR_GET_REASON(code);
     if (t->below == LINK_FAILED)
         return link_failed_below(&t->link, "TLS with %s", t->who);
     if (t->below == LINK_END)
-        return link_fail(&t->link, ERR_FAILED, WHY_ABORTED, "TLS with %s: %s", t->who,
+        return link_fail(&t->link, kind_of(t), WHY_ABORTED, "TLS with %s: %s", t->who,
                          t->opened ? "the connection ended without close_notify"
                                    : "the peer closed the connection during the handshake");
     if (ERR_GET_LIB(code) == ERR_LIB_SSL && reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
@@ -275,7 +281,7 @@ static enum link_status fail_ssl(struct tls *t)
     if (!t->opened && ERR_GET_LIB(code) == ERR_LIB_SSL &&
         (reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST || reason == SSL_R_UNKNOWN_PROTOCOL))
         return fail_with(t, "the peer does not speak TLS there");
-    return fail_with(t, tls_queue_text());
+    return fail_with(t, error_text(code));
 }
 
 // --- the six operations
