@@ -46,7 +46,7 @@ static void put_session_control(struct session *s, struct fill *f)
 // otherwise cost a packet more each way.
 static void put_last_acks(struct session *s, struct fill *f, size_t room)
 {
-    if (f->room == room && !s->acks_flush)
+    if (f->room == room && !s->acks_flush && list_empty(&s->control))
         return;
     while (!list_empty(&s->acks_due) && fits(f, CONTROL_MOST))
         wrote(s, f, session_put_last_ack(s, f->at));
@@ -215,6 +215,8 @@ size_t schedule_fill(struct session *s, uint8_t *out, size_t room)
 {
     struct fill f = {out, room};
     put_session_control(s, &f);
+    if (!list_empty(&s->control)) // before an OPEN: the peer counts a stream until its last ACK
+        put_last_acks(s, &f, room);
     if (put_all_control(s, &f)) {
         struct buf view = {.base = f.at, .cap = (uint32_t)f.room};
         size_t n = dgram_fill(s, &view, f.room);

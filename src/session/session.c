@@ -202,7 +202,7 @@ void session_last_ack(struct session *s, uint32_t id, uint64_t acked)
     session_ack_soon(s);
 }
 
-static void ask_ping(struct session *s)
+void session_ask_ping(struct session *s)
 {
     if (!s->ping_due)
         s->ping_due_us = s->w->now_us;
@@ -217,7 +217,7 @@ size_t session_put_last_ack(struct session *s, uint8_t *out)
     struct last_ack *a = list_entry(n, struct last_ack, node);
     list_push(&s->acks_sent, &a->node);
     if (s->acks_held > 512 && s->ping_sent_us == 0) // a PONG frees them
-        ask_ping(s);
+        session_ask_ping(s);
     return frame_put_ack(out, FRAME_ACK, a->id, a->acked, 0);
 }
 
@@ -524,7 +524,7 @@ void session_carrier_new(struct session *s, struct carrier *c)
     s->carrier = c;
     s->heard_us = s->w->now_us;
     s->ping_due = false;
-    ask_ping(s); // measures the new path
+    session_ask_ping(s); // measures the new path
     session_each_stream(s, new_one, NULL);
     session_output(s);
 }
@@ -579,7 +579,7 @@ enum session_liveness session_tick(struct session *s)
         if (now >= dead_at(s))
             return SESSION_DEAD_CARRIER;
     } else if (now >= ping_at(s)) {
-        ask_ping(s);
+        session_ask_ping(s);
         session_output(s);
     }
     return SESSION_ALIVE;

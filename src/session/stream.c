@@ -427,7 +427,7 @@ static enum link_status op_open(struct link *l)
 static void measure_again(struct session *s)
 {
     if (s->ping_sent_us == 0 && s->w->now_us - s->pinged_us > PING_LOADED_US) {
-        s->ping_due = true;
+        session_ask_ping(s);
         session_output(s);
     }
 }

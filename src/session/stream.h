@@ -79,6 +79,7 @@ void session_output(struct session *s);                       // something waits
 int session_broken(struct session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3))); // -1, sets s->err
 struct stream *session_find(struct session *s, uint32_t id);
 struct stream *stream_new(struct session *s, uint32_t id, bool opener, const struct frame_open *open);
+void session_ask_ping(struct session *s); // with the next frames
 void session_ack_soon(struct session *s); // delayed ACKs go within ACK_DELAY_US
 void session_last_ack(struct session *s, uint32_t id, uint64_t acked);
 void stream_release(struct stream *st); // frees the memory once freed and detached

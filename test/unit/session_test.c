@@ -597,6 +597,19 @@ static void test_own_streams_are_bounded_alike(void **state)
     half_free(h);
 }
 
+static void test_last_acks_go_before_a_new_open(void **state)
+{
+    struct half *h = up(true, ONE_MB);
+    half_open(h, OPEN_TCP);
+    hear(h);
+    say_opened(h, 1, WHY_REFUSED, 0);
+    half_open(h, OPEN_TCP);
+    hear(h);
+    assert_true(heard_acked(h, FRAME_ACK, 1) == ACKED_ALL);
+    assert_true(heard_place(h, FRAME_ACK, 1) < heard_place(h, FRAME_OPEN, 3));
+    half_free(h);
+}
+
 static void test_last_acks_are_bounded(void **state)
 {
     struct half *h = up(false, ONE_MB);
@@ -726,7 +739,7 @@ int main(void)
         T(test_a_sender_may_fill_half_the_budget), T(test_unknown_frames), T(test_frames_too_long_or_short),
         T(test_truncated_payloads_end_the_session), T(test_ids_misused), T(test_offsets_at_the_end_of_the_numbers),
         T(test_data_beyond_the_end), T(test_streams_are_bounded), T(test_own_streams_are_bounded_alike),
-        T(test_last_acks_are_bounded), T(test_holes_in_the_ids_are_bounded), T(test_frames_in_every_cut),
+        T(test_last_acks_go_before_a_new_open), T(test_last_acks_are_bounded), T(test_holes_in_the_ids_are_bounded), T(test_frames_in_every_cut),
         T(test_a_second_carrier_takes_over_and_the_first_is_told), T(test_another_birth_ends_all_and_ids_begin_anew),
         T(test_ids_run_out),
     };
