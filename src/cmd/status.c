@@ -7,6 +7,7 @@
 #include "cmd/command.h"
 #include "cmd/print.h"
 #include "control/control.h"
+#include "trust/file.h"
 #include "trust/store.h"
 
 static const struct option own_options[] = {
@@ -56,14 +57,17 @@ static int invitations(const char *state, json_t *rows, struct err *e)
     return rc;
 }
 
-// The rows of all processes that have such a table, each with its role and pid when there are several.
-static int gather(const char *state, const char *name, json_t *rows, struct err *e)
+static json_t *ask_all(const char *state, const char *name, struct err *e)
 {
     json_t *request = json_pack("{s:s,s:s}", "ask", "table", "name", name), *answers = NULL;
     int rc = control_ask(state, request, &answers, e);
     json_decref(request);
-    if (rc == 0 && json_array_size(answers) == 0)
-        rc = nobody(state, e);
+    return rc == 0 ? answers : NULL;
+}
+
+// The rows of all processes that have such a table, each with its role and pid when there are several.
+static void add_rows(const json_t *answers, json_t *rows)
+{
     size_t i, j;
     json_t *one, *row;
     json_array_foreach(answers, i, one) {
@@ -77,6 +81,53 @@ static int gather(const char *state, const char *name, json_t *rows, struct err 
             json_array_append_new(rows, full);
         }
     }
+}
+
+static bool is_there(const json_t *rows, const char *agent)
+{
+    size_t i;
+    const json_t *row;
+    json_array_foreach(rows, i, row) {
+        const char *name = json_string_value(json_object_get(row, "agent"));
+        if (name && !strcmp(name, agent))
+            return true;
+    }
+    return false;
+}
+
+static void add_away(const struct store_identity *i, void *ctx)
+{
+    char pin[PIN_TEXT_MAX];
+    if (!i->revoked && !is_there(ctx, i->name))
+        json_array_append_new(ctx, json_pack("{s:s,s:s,s:s}", "agent", i->name, "state", "away", "pin",
+                                             pin_text(i->pin, pin)));
+}
+
+static bool has_store(const char *state)
+{
+    char *path = file_path(state, STORE_FILE);
+    bool yes = path && file_exists(path);
+    free(path);
+    return yes;
+}
+
+// Agents that are enrolled and not here: from the relay's store.
+static int add_store_agents(const char *state, json_t *rows, struct err *e)
+{
+    struct store *s = store_open(state, e);
+    int rc = s ? store_each_identity(s, add_away, rows, e) : -1;
+    store_close(s);
+    return rc;
+}
+
+static int gather(const char *state, const char *name, json_t *rows, struct err *e)
+{
+    json_t *answers = ask_all(state, name, e);
+    bool store = !strcmp(name, "agents") && has_store(state);
+    int rc = !answers ? -1 : json_array_size(answers) == 0 && !store ? nobody(state, e) : 0;
+    add_rows(answers, rows);
+    if (rc == 0 && store)
+        rc = add_store_agents(state, rows, e);
     json_decref(answers);
     return rc;
 }
@@ -143,7 +194,8 @@ const struct command command_table = {
     .args_min = 1,
     .args_max = 1,
     .summary = "what is connected, offered, forwarded, open",
-    .about = "Prints one table of the relay and agents that run with this --state folder. Exit status 3: none is running.",
+    .about = "Prints one table of the relay and agents that run with this --state folder. Exit status 3: none is running.\n"
+             "At a relay, agents and invitations are listed whether it runs or not; an agent that is not connected is away.",
     .examples = "  culvert table agents\n"
                 "  culvert table streams --watch\n"
                 "  culvert table forwards --json\n",
