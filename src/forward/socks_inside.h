@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// For socks.c and associate.c only.
+// The inside of the SOCKS5 server, shared by the sources that make it up; nobody else includes it. Owned by the server.
 #pragma once
 #include "forward/socks.h"
 

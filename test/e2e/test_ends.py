@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Half-close and reset arrive as such at the other end, on every kind of forward."""
+import socket
+
+import pytest
+
+from testenv.net import (abort, ask, connect, echo, hold, pattern_bytes, recv_exactly, recv_to_end, reset_after_first,
+                         source)
+from test_transfer import KINDS, Ways
+
+
+@pytest.fixture(scope="module")
+def echoing(shared):
+    return shared.server(echo)
+
+
+@pytest.fixture(scope="module")
+def ways(shared, relay, echoing):
+    return Ways(shared, relay, echoing)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_close_loses_nothing(ways, kind):
+    data = pattern_bytes(200_000)
+    assert ask(ways.at[kind], data) == data
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_target_may_end_first(shared, relay, kind):
+    server = shared.server(lambda server, s: (s.shutdown(socket.SHUT_WR), server.seen.put(recv_to_end(s))))
+    with connect(Ways(shared, relay, server).at[kind]) as s:
+        assert recv_to_end(s) == b""
+        s.sendall(b"still heard")
+        s.shutdown(socket.SHUT_WR)
+        assert server.next() == b"still heard"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_callers_reset_reaches_the_target(shared, relay, ways, echoing, kind):
+    while not echoing.seen.empty():
+        echoing.seen.get()
+    s = connect(ways.at[kind])
+    s.sendall(b"x")
+    assert recv_exactly(s, 1) == b"x"
+    abort(s)
+    assert echoing.next() == "reset"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_targets_reset_reaches_the_caller(shared, relay, kind):
+    way = Ways(shared, relay, shared.server(reset_after_first)).at[kind]
+    with connect(way) as s:
+        s.sendall(b"x")
+        with pytest.raises(ConnectionResetError):
+            recv_to_end(s)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_slow_reader_holds_back_only_itself(shared, relay, ways, kind):
+    hoses = Ways(shared, relay, shared.server(source))
+    with connect(hoses.at[kind], rcvbuf=4096) as stuck:
+        stuck.sendall(b"100000000 1\n")
+        recv_exactly(stuck, 1)
+        for size in (1, 5000, 300_000):
+            data = pattern_bytes(size)
+            assert ask(ways.at[kind], data) == data
+
+
+def test_a_target_that_never_reads_holds_back_its_caller(shared, relay):
+    server = shared.server(hold, rcvbuf=4096)
+    with connect(Ways(shared, relay, server).at["local"]) as s:
+        s.setblocking(False)
+        sent = 0
+        with pytest.raises(BlockingIOError):
+            import select
+            while True:
+                if not select.select([], [s], [], 3)[1]:
+                    raise BlockingIOError
+                sent += s.send(bytes(65536))
+                assert sent < 300 << 20, "somebody buffers without bound"

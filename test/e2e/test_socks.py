@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SOCKS5 at the agent (-D) and at the relay (-R without a target): CONNECT, UDP ASSOCIATE, logins, names."""
+import subprocess
+
+import pytest
+
+from testenv.net import Socks5, connect, pattern_bytes, recv_exactly, recv_to_end, udp
+from testenv.proc import free_port, wait_for
+from testenv.programs import WebServer
+
+ALLOW = ["127.0.0.1:*", "127.0.0.1:*/udp", "[::1]:*", "[::1]:*/udp"]
+REFUSED, NOT_ALLOWED, BAD_COMMAND = 5, 2, 7
+
+
+@pytest.fixture(scope="module")
+def target(shared):
+    return shared.server()
+
+
+@pytest.fixture(scope="module")
+def udp_target(shared):
+    return shared.udp_echo()
+
+
+@pytest.fixture(scope="module")
+def here(shared, relay):
+    return shared.joined(relay, "here", allow=ALLOW).start(["-D", "0"])
+
+
+@pytest.fixture(scope="module")
+def there(shared, relay):
+    agent = shared.joined(relay, "there", invite_flags=["--allow-listen", "127.0.0.1:0", "--allow-listen", "127.0.0.1:0/udp"])
+    return agent.start(["-R", "0", *[word for rule in ALLOW for word in ("--allow", rule)]])
+
+
+@pytest.fixture(scope="module")
+def udp_at(here):
+    return here.at()
+
+
+@pytest.fixture(scope="module", params=["local", "reverse"])
+def at(request, here, there):
+    return here.at() if request.param == "local" else there.at()
+
+
+def test_connect(at, target):
+    s = Socks5(at)
+    assert s.connect("127.0.0.1", target.port) == 0
+    data = pattern_bytes(50_000)
+    s.socket.sendall(data)
+    assert recv_exactly(s.socket, len(data)) == data
+    s.close()
+
+
+def test_names_are_resolved_at_the_far_end(at, target):
+    s = Socks5(at)
+    assert s.connect("localhost", target.port) == 0
+    s.socket.sendall(b"x")
+    assert recv_exactly(s.socket, 1) == b"x"
+    s.close()
+
+
+def test_curl_with_names(at, shared):
+    web = shared.program_of(WebServer)
+    (web.root / "page").write_text("a page")
+    port = at.rpartition(":")[2]
+    done = subprocess.run(["curl", "-fsS", "-x", f"socks5h://127.0.0.1:{port}", f"http://localhost:{web.port}/page"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    assert done.stdout == b"a page", done.stderr
+
+
+def test_nobody_there(at):
+    s = Socks5(at)
+    assert s.connect("127.0.0.1", free_port()) == REFUSED
+    s.close()
+
+
+def test_not_allowed(at):
+    s = Socks5(at)
+    assert s.connect("127.0.0.2", 80) == NOT_ALLOWED
+    s.close()
+
+
+def test_bind_is_not_offered(at):
+    s = Socks5(at)
+    assert s.request(2, "127.0.0.1", 80)[0] == BAD_COMMAND
+    s.close()
+
+
+@pytest.mark.parametrize("size", [1, 1200, 16319, 16320, 65000])
+def test_udp_associate(udp_at, udp_target, size):
+    s = Socks5(udp_at)
+    code, bound = s.request(3, "0.0.0.0", 0)
+    assert code == 0
+    data = pattern_bytes(size)
+    with udp() as u:
+        u.settimeout(2)
+        for _ in range(8):
+            u.sendto(Socks5.wrap("127.0.0.1", udp_target.port, data), bound)
+            try:
+                back = u.recv(70000)
+                break
+            except TimeoutError:
+                pass
+    assert back[10:] == data
+    s.close()
+
+
+def test_udp_associate_with_names(udp_at, udp_target):
+    s = Socks5(udp_at)
+    code, bound = s.request(3, "0.0.0.0", 0)
+    assert code == 0
+    with udp() as u:
+        u.settimeout(2)
+        for _ in range(8):
+            u.sendto(Socks5.wrap("localhost", udp_target.port, b"named"), bound)
+            try:
+                back = u.recv(70000)
+                break
+            except TimeoutError:
+                pass
+    assert back.endswith(b"named")
+    s.close()
+
+
+def test_an_association_ends_with_its_connection(udp_at, udp_target, here):
+    agent = here
+    s = Socks5(udp_at)
+    code, bound = s.request(3, "0.0.0.0", 0)
+    assert code == 0
+    s.close()
+    def silent():
+        with udp() as u:
+            u.settimeout(0.3)
+            u.sendto(Socks5.wrap("127.0.0.1", udp_target.port, b"late"), bound)
+            try:
+                u.recv(100)
+                return False
+            except TimeoutError:
+                return True
+    wait_for("the association to end", silent)
+    assert agent.proc.alive()
+
+
+@pytest.fixture(scope="module")
+def guarded(shared, relay):
+    agent = shared.joined(relay, "guarded", allow=ALLOW)
+    login = agent.folder / "login"
+    login.write_text("user:secret:with:colons\n")
+    login.chmod(0o600)
+    return agent.start(["-D", "0", "--socks-login", str(login)])
+
+
+class TestLogin:
+    def test_right(self, guarded, target):
+        s = Socks5(guarded.at(), ("user", "secret:with:colons"))
+        assert (s.method, s.login_status) == (2, 0)
+        assert s.connect("127.0.0.1", target.port) == 0
+        s.close()
+
+    @pytest.mark.parametrize("login", [("user", "wrong"), ("other", "secret:with:colons"), ("user", "")])
+    def test_wrong(self, guarded, login):
+        s = Socks5(guarded.at(), login)
+        assert s.login_status != 0
+        assert recv_to_end(s.socket) == b""
+
+    def test_none(self, guarded):
+        s = Socks5(guarded.at())
+        assert s.method == 0xff
+
+    def test_the_password_is_never_logged(self, guarded):
+        assert "secret" not in guarded.log.read_text()
+
+    def test_a_login_file_for_all_to_read_is_refused(self, shared, relay):
+        agent = shared.joined(relay, "open", allow=ALLOW)
+        login = agent.folder / "login"
+        login.write_text("user:hunter2\n")
+        login.chmod(0o644)
+        done = agent.run("agent", *agent.trust(), "--once", "-D", "0", "--socks-login", login)
+        assert done.returncode == 2 and str(login) in done.stderr and "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize("junk", [b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00", b"GET / HTTP/1.1\r\n\r\n", b"\x05\x00", b"\x05\x01\x00\x09\x01\x00",
+                                  b"\x05\x01\x00\x05\x01\x00\x03\x00\x00\x50", b"\x05\x01\x80"],
+                         ids=["socks4", "http", "no method", "version 9", "empty name", "unknown method"])
+def test_junk_is_answered_or_closed(at, junk, target):
+    with connect(at) as s:
+        s.sendall(junk)
+        try:
+            assert len(recv_to_end(s)) < 64
+        except ConnectionResetError:
+            pass
+    s = Socks5(at)
+    assert s.connect("127.0.0.1", target.port) == 0
+    s.close()
