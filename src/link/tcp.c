@@ -8,7 +8,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define READ_BUFS 4
+#define READ_BUFS 8       // a carrier's read while data stream in: 128 KiB
+#define READ_BUFS_LOCAL 4 // what a local socket may hold back unbudgeted: three buffers
 #define WRITE_BUFS 64
 #define NOTSENT_LOWAT 131072
 
@@ -23,7 +24,7 @@ struct tcp {
     struct wake flush;
     bool connected;
     bool readable;  // poll said so and no read has been short since
-    bool was_full;  // the last read was
+    bool is_bulk;   // the last read filled a buffer: the next one takes several
     bool hung_up;   // poll has seen the peer's end, or an error: reads go on until they say so
     bool blocked;   // the kernel takes no more until poll says writable
     bool end_read;  // the peer's FIN
@@ -178,7 +179,7 @@ static enum link_status tcp_open(struct link *l)
 // Local sockets: one read makes one DATA frame, with its header and a WebSocket header in front. Carriers: as much as fits.
 static size_t prepare(struct tcp *t, struct buf **bufs, struct iovec *iov)
 {
-    size_t count = t->was_full ? READ_BUFS : 1;
+    size_t count = !t->is_bulk ? 1 : t->flags & TCP_CARRIER ? READ_BUFS : READ_BUFS_LOCAL;
     for (size_t i = 0; i < count; i++) {
         bufs[i] = buf_get(&t->link.w->pool);
         size_t room = buf_tailroom(bufs[i]);
@@ -204,8 +205,8 @@ static ssize_t read_bufs(struct tcp *t)
     while (n < 0 && errno == EINTR);
     int errnum = errno;
     size_t left = n > 0 ? (size_t)n : 0;
-    t->was_full = left == all;
-    t->readable = n > 0 && (t->was_full || t->hung_up);
+    t->is_bulk = left >= iov[0].iov_len;
+    t->readable = n > 0 && (left == all || t->hung_up);
     for (size_t i = 0; i < count; i++) {
         bufs[i]->len = (uint32_t)(left < iov[i].iov_len ? left : iov[i].iov_len);
         left -= bufs[i]->len;
