@@ -88,7 +88,8 @@ static int start_socks(struct agent *a, struct err *e)
     }
     a->socks = socks_server_new(&a->fw, &(struct socks_way){.connect = socks_connect, .flow = socks_flow, .owner = a},
                                 login);
-    a->reverse_socks = socks_server_new(&a->fw, &(struct socks_way){.connect = reverse_connect, .owner = a}, login);
+    a->reverse_socks = socks_server_new(&a->fw, &(struct socks_way){.connect = reverse_connect, .listen = reverse_listen,
+                                                                    .allows = reverse_allows, .owner = a}, login);
     if (login)
         file_wipe(login, len);
     return 0;

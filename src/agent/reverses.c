@@ -17,7 +17,7 @@ static const struct spec_dest *dest_of(const struct reverse *r) { return r->spec
 // --- reverse SOCKS
 
 // The relay stands for whoever calls there: the one subject of the agent's policy.
-static bool allows(void *ctx, const char *name, const struct addr *to, bool udp)
+bool reverse_allows(void *ctx, const char *name, const struct addr *to, bool udp)
 {
     struct agent *a = ctx;
     char where[ADDR_TEXT_MAX];
@@ -32,7 +32,17 @@ static bool allows(void *ctx, const char *name, const struct addr *to, bool udp)
 void reverse_connect(void *owner, const struct conduit_ask *ask, const struct socks_dest *dest)
 {
     struct agent *a = owner;
-    conduit_to_target(&a->fw, ask, dest->host, dest->port, allows, a);
+    conduit_to_target(&a->fw, ask, dest->host, dest->port, reverse_allows, a);
+}
+
+// Datagrams of an association come in where its connection did: at the relay, at a port of its choice.
+struct stream *reverse_listen(void *owner, const struct addr *at)
+{
+    struct agent *a = owner;
+    struct frame_open open = {.kind = OPEN_LISTEN_UDP};
+    char host[ADDR_TEXT_MAX];
+    snprintf(open.host, sizeof(open.host), "%s", addr_host(at, host));
+    return session_open(&a->session, &open);
 }
 
 static int make_policy(struct agent *a, struct err *e)
@@ -68,13 +78,12 @@ static void refuse(struct stream *st, enum err_why why, const char *what, const 
 
 static void on_accepted(struct agent *a, struct reverse *r, struct stream *st, const struct frame_open *open)
 {
-    struct addr nowhere = {0};
     r->callers++;
     if (open->datagram != is_udp(r)) {
         refuse(st, WHY_PROTOCOL, r->what, "of another kind than what was asked for");
     } else if (is_socks(r)) {
         stream_accept(st, NULL);
-        socks_server_accept(a->reverse_socks, stream_link(st), &open->origin, &nowhere);
+        socks_server_accept(a->reverse_socks, stream_link(st), &open->origin, &r->bound);
     } else {
         open_target(a, st, dest_of(r), open);
     }
@@ -110,8 +119,11 @@ void agent_on_open(struct session *s, struct stream *st, const struct frame_open
         r = find_listener(a, open->listener);
     else if (open->kind == OPEN_SERVICE)
         r = find_offer(a, open->host);
+    bool is_flow = open->kind == OPEN_ACCEPTED && open->datagram && a->reverse_socks;
     if (a->life != AGENT_RUNNING)
         refuse(st, WHY_LIMIT, open->host, "the agent is going down");
+    else if (!r && is_flow && socks_server_flow(a->reverse_socks, open->listener, st, &open->origin))
+        return;
     else if (r)
         on_accepted(a, r, st, open);
     else
@@ -179,7 +191,7 @@ static void on_over(struct reverse *r, const struct err *err)
     bool parked = a->uplink.state != UPLINK_UP || err->why == WHY_LOST;
     err_copy(&e, err);
     if (e.why == WHY_MOVED)
-        err_set(&e, ERR_FAILED, WHY_MOVED, "a newer agent with this key has taken it over");
+        err_set(&e, ERR_FAILED, WHY_MOVED, "moved: a newer agent with this key has taken it over");
     err_prefix(&e, "%s", r->what);
     close_stream(r);
     r->state = parked ? REVERSE_IDLE : REVERSE_REFUSED;

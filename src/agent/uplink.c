@@ -145,6 +145,8 @@ static void on_conn_down(struct conn *c, const struct err *err, const struct fra
     struct err e = ERR_INIT;
     char where[URL_TEXT_MAX];
     err_copy(&e, err);
+    if (u->state != UPLINK_UP && e.kind == ERR_FAILED) // whatever failed on the way there: not reached
+        e.kind = ERR_UNREACHED;
     bool hops = u->route.count > 0 && !strstr(err_text(&e), "via "); // what went wrong may be a proxy's doing
     if (u->state != UPLINK_UP)
         err_prefix(&e, "dial %s%s%s", relay_url_where(&u->relay->url, where), hops ? " " : "", hops ? u->route.path : "");

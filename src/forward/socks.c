@@ -105,11 +105,12 @@ static bool asked(struct caller *c, struct buf *rest)
         return true;
     }
     buf_put(rest); // nothing may follow before the reply
-    if (c->s->way.flow && associate(c->s, c->link, &c->socks, &c->origin, &c->local)) {
+    if ((c->s->way.flow && associate(c->s, c->link, &c->socks, &c->origin, &c->local)) ||
+        (c->s->way.listen && associate_far(c->s, c->link, &c->socks, &c->origin, &c->local))) {
         drop(c);
         return true;
     }
-    socks_reply(&c->socks, c->s->way.flow ? SOCKS_GENERAL : SOCKS_NO_COMMAND, NULL);
+    socks_reply(&c->socks, c->s->way.flow || c->s->way.listen ? SOCKS_GENERAL : SOCKS_NO_COMMAND, NULL);
     send_out(c->link, &c->socks);
     end(c);
     return false;
@@ -197,6 +198,7 @@ struct socks_server *socks_server_new(struct forward *fw, const struct socks_way
     s->way = *way;
     list_init(&s->callers);
     list_init(&s->assocs);
+    list_init(&s->far_assocs);
     return s;
 }
 
@@ -210,6 +212,7 @@ void socks_server_free(struct socks_server *s)
         drop(c);
     }
     associate_end_all(s);
+    associate_far_end_all(s);
     if (s->login)
         OPENSSL_cleanse(s->login, strlen(s->login));
     free(s->login);

@@ -7,7 +7,7 @@ struct socks_server {
     struct forward *fw;
     struct socks_way way;
     char *login; // owned, wiped
-    struct list callers, assocs;
+    struct list callers, assocs, far_assocs;
     unsigned caller_count, assoc_count;
 };
 
@@ -15,4 +15,8 @@ struct socks_server {
 // nothing was done.
 bool associate(struct socks_server *s, struct link *link, struct socks *asked, const struct addr *origin,
                const struct addr *local);
+// The same where the datagrams arrive at the other end of a session; the reply follows when that end listens.
+bool associate_far(struct socks_server *s, struct link *link, const struct socks *asked, const struct addr *origin,
+                   const struct addr *local);
+void associate_far_end_all(struct socks_server *s);
 void associate_end_all(struct socks_server *s);

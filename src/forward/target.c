@@ -5,9 +5,7 @@
 #include <string.h>
 #include "forward/conduit.h"
 #include "forward/flow.h"
-
-#define HELD_MAX 16           // datagrams that wait for the name to be resolved
-#define HELD_BYTES_MAX 131072
+#include "forward/udp_out.h"
 
 // Streams ------------------------------------------------------------------------------------------------------
 
@@ -31,43 +29,19 @@ static void target_text(const struct target_ask *ask, char *out, size_t size)
 
 // Flows --------------------------------------------------------------------------------------------------------
 
-struct held {
-    struct held *next;
-    size_t len;
-    uint8_t data[];
-};
-
 struct udp_target {
     struct flow flow;
-    struct udp_sock sock;
-    struct resolve resolve;
+    struct udp_out out;
     forward_allows_fn *allows;
     void *ctx;
-    char host[256];
-    struct held *first, **last; // until the socket is there
-    unsigned held_count;
-    size_t held_bytes;
-    bool ready;
     struct grave grave;
 };
 
 static void bury_udp(struct grave *g) { free(container_of(g, struct udp_target, grave)); }
 
-static void drop_held(struct udp_target *t)
-{
-    while (t->first) {
-        struct held *h = t->first;
-        t->first = h->next;
-        free(h);
-    }
-    t->last = &t->first;
-}
-
 static void udp_end(struct udp_target *t)
 {
-    resolve_cancel(&t->resolve);
-    udp_sock_close(&t->sock);
-    drop_held(t);
+    udp_out_stop(&t->out);
     flow_stop(&t->flow);
     worker_bury(t->flow.fw->w, &t->grave, bury_udp);
 }
@@ -78,85 +52,38 @@ static void on_flow_end(struct flow *f, const struct err *err)
     udp_end(container_of(f, struct udp_target, flow));
 }
 
-static void on_reply(struct udp_sock *u, const struct addr *from, const uint8_t *data, size_t len)
+static void on_reply(struct udp_out *o, const uint8_t *data, size_t len)
 {
-    (void)from;
-    flow_send(&container_of(u, struct udp_target, sock)->flow, data, len);
-}
-
-static void hold(struct udp_target *t, const uint8_t *data, size_t len)
-{
-    struct held *h = NULL;
-    if (t->held_count < HELD_MAX && len <= HELD_BYTES_MAX - t->held_bytes)
-        h = malloc(sizeof(*h) + len);
-    if (!h) {
-        t->flow.dropped++;
-        t->flow.fw->stats.dgrams_dropped++;
-        return;
-    }
-    h->next = NULL;
-    h->len = len;
-    memcpy(h->data, data, len);
-    *t->last = h;
-    t->last = &h->next;
-    t->held_count++;
-    t->held_bytes += len;
+    flow_send(&container_of(o, struct udp_target, out)->flow, data, len);
 }
 
 static void deliver(struct flow *f, const uint8_t *data, size_t len)
 {
     struct udp_target *t = container_of(f, struct udp_target, flow);
-    if (t->ready)
-        udp_sock_send(&t->sock, NULL, data, len);
-    else
-        hold(t, data, len);
+    if (udp_out_send(&t->out, data, len))
+        return;
+    f->dropped++;
+    f->fw->stats.dgrams_dropped++;
 }
 
-static void refuse(struct udp_target *t, const struct err *err)
+// The session may have ended while the name was resolved, and the policy's context with it.
+static bool allows(void *ctx, const char *name, const struct addr *to, bool udp)
 {
+    struct udp_target *t = ctx;
+    return stream_session(t->flow.st) && (!t->allows || t->allows(t->ctx, name, to, udp));
+}
+
+static void on_ready(struct udp_out *o, const struct err *err)
+{
+    struct udp_target *t = container_of(o, struct udp_target, out);
+    if (!err) {
+        stream_accept(t->flow.st, &o->to);
+        t->flow.up = true;
+        return;
+    }
     stream_refuse(t->flow.st, err->why ? err->why : WHY_INTERNAL, err_text(err));
     t->flow.fw->stats.flows_failed++;
     udp_end(t);
-}
-
-// Connecting a UDP socket sends nothing: the first address that has a route is as good as it gets.
-static int connect_first(struct udp_target *t, const struct addr *addrs, size_t count, struct err *e)
-{
-    size_t tried = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (t->allows && !t->allows(t->ctx, t->host, &addrs[i], true))
-            continue;
-        tried++;
-        if (udp_sock_connect(&t->sock, &t->flow.fw->udp, &addrs[i], on_reply, e) == 0) {
-            stream_accept(t->flow.st, &addrs[i]);
-            t->flow.up = true;
-            return 0;
-        }
-    }
-    return tried ? -1 : err_set(e, ERR_POLICY, WHY_POLICY, "no rule allows it");
-}
-
-static void on_resolved(struct resolve *q, const struct addr *addrs, size_t count, const struct err *err)
-{
-    struct udp_target *t = container_of(q, struct udp_target, resolve);
-    struct err e = ERR_INIT;
-    if (!stream_session(t->flow.st)) { // gone, and ctx perhaps with it
-        udp_end(t);
-        return;
-    }
-    if (count == 0) {
-        refuse(t, err);
-        return;
-    }
-    if (connect_first(t, addrs, count, &e) < 0) {
-        refuse(t, &e);
-    } else {
-        t->ready = true;
-        for (struct held *h = t->first; h; h = h->next)
-            udp_sock_send(&t->sock, NULL, h->data, h->len);
-        drop_held(t);
-    }
-    err_fini(&e);
 }
 
 static void open_udp(struct forward *fw, struct stream *st, const struct target_ask *ask, const char *text)
@@ -164,10 +91,12 @@ static void open_udp(struct forward *fw, struct stream *st, const struct target_
     struct udp_target *t = calloc(1, sizeof(*t));
     if (!t)
         abort();
-    t->last = &t->first;
     t->allows = ask->allows;
     t->ctx = ask->ctx;
-    memcpy(t->host, ask->host, strnlen(ask->host, sizeof(t->host) - 1));
+    t->out.allows = allows;
+    t->out.ctx = t;
+    t->out.on_ready = on_ready;
+    t->out.on_reply = on_reply;
     t->flow.kind = "target";
     t->flow.origin = ask->origin;
     t->flow.idle_ms = ask->idle_ms;
@@ -177,7 +106,7 @@ static void open_udp(struct forward *fw, struct stream *st, const struct target_
         free(t);
         return;
     }
-    resolve_start(fw->resolver, &t->resolve, ask->host, ask->port, on_resolved);
+    udp_out_start(&t->out, fw, ask->host, ask->port);
 }
 
 void target_open(struct forward *fw, struct stream *st, const struct target_ask *ask)

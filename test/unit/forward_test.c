@@ -448,7 +448,7 @@ static int socks_call(struct world *x, const char *login)
     struct addr local;
     addr_parse_ip(&local, "127.0.0.1", 0);
     if (!x->socks)
-        x->socks = socks_server_new(&x->near, &(struct socks_way){socks_connect, socks_flow, x}, login);
+        x->socks = socks_server_new(&x->near, &(struct socks_way){.connect = socks_connect, .flow = socks_flow, .owner = x}, login);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, sv), 0);
     socks_server_accept(x->socks, tcp_take(&x->w, sv[0], 0), &local, &local);
     return x->fd = sv[1];

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// A UDP socket towards a destination that may still have to be resolved: datagrams are held, a few, until it is there. Each
+// resolved address is asked about before it is used. Embedded in its owner.
+#pragma once
+#include "dial/resolve.h"
+#include "forward/forward.h"
+
+#define UDP_OUT_HELD_MAX 16 // datagrams
+#define UDP_OUT_HELD_BYTES 131072
+
+struct udp_held;
+
+struct udp_out {
+    struct forward *fw;
+    struct udp_sock sock;
+    struct resolve resolve;
+    forward_allows_fn *allows;
+    void *ctx;
+    char host[256];
+    struct addr to; // once ready
+    bool ready;
+    struct udp_held *first, **last;
+    unsigned held_count;
+    size_t held_bytes;
+    // The socket is there (err NULL) or will never be: then the owner stops it. From a wake.
+    void (*on_ready)(struct udp_out *o, const struct err *err);
+    void (*on_reply)(struct udp_out *o, const uint8_t *data, size_t len); // the owner may stop it
+};
+
+// on_ready, on_reply, allows (NULL: all allowed) and ctx are set by the caller.
+void udp_out_start(struct udp_out *o, struct forward *fw, const char *host, uint16_t port);
+bool udp_out_send(struct udp_out *o, const uint8_t *data, size_t len); // false: dropped
+void udp_out_stop(struct udp_out *o); // legal when stopped
