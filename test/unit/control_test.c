@@ -137,24 +137,38 @@ static void test_a_table_that_is_not_there(void **state)
     json_decref(all);
 }
 
+static int dial(const struct bench *b)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    char cwd[300];
+    assert_non_null(getcwd(cwd, sizeof cwd));
+    assert_int_equal(chdir(b->folder), 0); // the whole path would be too long
+    snprintf(un.sun_path, sizeof un.sun_path, "control-relay-%d.sock", (int)getpid());
+    assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof un), 0);
+    assert_int_equal(chdir(cwd), 0);
+    return fd;
+}
+
 static void test_who_tells_of_a_policy_waits_until_it_is_in_force(void **state)
 {
     struct bench *b = *state;
-    struct asking a = {.b = b, .request = json_pack("{s:s}", "ask", "policy")};
-    uv_thread_t t;
+    int fd = dial(b);
+    char in[64];
+    ssize_t n = -1;
     asked = 0;
-    assert_int_equal(uv_thread_create(&t, ask, &a), 0);
+    assert_int_equal(send(fd, "{\"ask\":\"policy\"}\n", 17, 0), 17);
     loop_until(&b->w, asked == 1);
     control_policy_read(b->c, last - 1); // somebody else's
     for (int i = 0; i < 20; i++)
         uv_run(&b->w.loop, UV_RUN_NOWAIT);
-    assert_false(a.done);
+    assert_int_equal(recv(fd, in, sizeof in, 0), -1);
+    assert_int_equal(errno, EAGAIN);
     control_policy_read(b->c, last);
-    loop_until(&b->w, a.done);
-    uv_thread_join(&t);
-    assert_true(json_is_true(json_object_get(json_array_get(a.answers, 0), "answer")));
-    json_decref(a.answers);
-    json_decref(a.request);
+    loop_until(&b->w, (n = recv(fd, in, sizeof in, 0)) >= 0);
+    assert_int_equal(n, 12);
+    assert_memory_equal(in, "{\"ok\":true}\n", 12);
+    close(fd);
 }
 
 static void test_only_the_owner_may_ask(void **state)
@@ -190,14 +204,8 @@ static void test_dead_sockets_are_removed(void **state)
 static void test_a_request_without_end_is_cut_off(void **state)
 {
     struct bench *b = *state;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    struct sockaddr_un un = {.sun_family = AF_UNIX};
-    char cwd[300], junk[CONTROL_REQUEST_MAX + 1];
-    assert_non_null(getcwd(cwd, sizeof cwd));
-    assert_int_equal(chdir(b->folder), 0);
-    snprintf(un.sun_path, sizeof un.sun_path, "control-relay-%d.sock", (int)getpid());
-    assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof un), 0);
-    assert_int_equal(chdir(cwd), 0);
+    int fd = dial(b);
+    char junk[CONTROL_REQUEST_MAX + 1];
     memset(junk, 'x', sizeof junk);
     assert_int_equal(send(fd, junk, sizeof junk, MSG_NOSIGNAL), sizeof junk);
     char c;
