@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line: what a subcommand is and how its options are found. One table a command drives the parsing of argv,
-// the keys of the INI file, the environment (CULVERT_LISTEN …) and the help. Precedence: flag, environment, file; who says
-// an option in a stronger place replaces all of its values from the weaker ones. Values are text here; the typed
+// the keys of the INI file, the environment (CULVERT_LISTEN …) and the help. Precedence: flag, environment, file; who
+// says an option in a stronger place replaces all of its values from the weaker ones. Values are text here; the typed
 // readers in options.h turn them into numbers and say where a bad one was written.
 #pragma once
 #include "cmd/options.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Options and where their values come from. options_parse takes argv; options_environment and options_file add what argv
-// did not say. The set owns copies of all texts. All failures are ERR_USAGE and name the place: "--drain 3x",
+// Options and where their values come from. options_parse takes argv; options_environment and options_file add what
+// argv did not say. The set owns copies of all texts. All failures are ERR_USAGE and name the place: "--drain 3x",
 // "CULVERT_DRAIN", "/etc/culvert/culvert.ini:12".
 #pragma once
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rules of the command line: the --allow, --allow-listen and --allow-offer flags (or --drop…) as one array. Failures are
-// ERR_USAGE and name the flag.
+// Rules of the command line: the --allow, --allow-listen and --allow-offer flags (or --drop…) as one array. Failures
+// are ERR_USAGE and name the flag.
 #pragma once
 #include "cmd/options.h"
 #include "wire/rule.h"

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The control socket: how `status` and `table` ask a running relay or agent. Each process listens on a Unix socket of
 // its own, STATE/control-ROLE-PID.sock (0600); a request is one line of JSON, {"ask":"status"}, {"ask":"table",
-// "name":"streams"} or {"ask":"policy"}, the answer one line too, {"ok":…} or {"error":"…"}. The server owns its listener and callers, at most
-// CONTROL_CALLERS of them, each cut off after CONTROL_MS. The role answers from its own memory, at once.
+// "name":"streams"} or {"ask":"policy"}, the answer one line too, {"ok":…} or {"error":"…"}. The server owns its
+// listener and callers, at most CONTROL_CALLERS of them, each cut off after CONTROL_MS. The role answers from its own
+// memory, at once.
 #pragma once
 #include <jansson.h>
 #include "core/err.h"
@@ -17,7 +18,8 @@ struct control_ops {
     // A new object; shown by `status` key by key, nested objects and arrays of objects indented. "role", "pid" and
     // "version" are added to it.
     json_t *(*status)(void *owner);
-    // A new array of flat objects, all with the same keys in the order of the columns; NULL: this role has no such table.
+    // A new array of flat objects, all with the same keys in the order of the columns; NULL: this role has no such
+    // table.
     json_t *(*table)(void *owner, const char *name);
     // Somebody changed the store: read it again, and call control_policy_read with the ticket when it is in force.
     // Tickets rise by one. NULL: this role has none.

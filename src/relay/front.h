@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The front: everybody who has connected and is not known yet. It ends the outer TLS, reads the request head, and routes:
-// a WebSocket on a configured path with our subprotocol becomes a carrier (conn.h), everything else gets an ordinary
-// 404. Each step has an absolute deadline; callers are bounded in all and per address. A caller leaves the front when
-// its HELLO was accepted (front_take) or when its connection is over. Owned by the relay; callers are heap memory here.
+// The front: everybody who has connected and is not known yet. It ends the outer TLS, reads the request head, and
+// routes: a WebSocket on a configured path with our subprotocol becomes a carrier (conn.h), everything else gets an
+// ordinary 404. Each step has an absolute deadline; callers are bounded in all and per address. A caller leaves the
+// front when its HELLO was accepted (front_take) or when its connection is over. Owned by the relay; callers are heap
+// memory here.
 #pragma once
 #include <openssl/ssl.h>
 #include "core/list.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who may come in: HELLO is in, inside an unbroken TLS whose other end proved its key. A token goes to the store first, off
-// the loop; then the key must be known to the policy. Whatever is wrong with a token or a key looks the same from outside.
+// Who may come in: HELLO is in, inside an unbroken TLS whose other end proved its key. A token goes to the store first,
+// off the loop; then the key must be known to the policy. Whatever is wrong with a token or a key looks the same from
+// outside.
 #include <string.h>
 #include "core/log.h"
 #include "relay/inside.h"

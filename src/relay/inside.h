@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The inside of the relay, for the files of this folder only: the relay itself, its members (enrolled identities that are
-// here now), their visits (sessions) and what those have asked for. The relay owns members, a member its visits, a visit its
-// session, its carrier and its listeners. Everything lives on one worker.
+// The inside of the relay, for the files of this folder only: the relay itself, its members (enrolled identities that
+// are here now), their visits (sessions) and what those have asked for. The relay owns members, a member its visits, a
+// visit its session, its carrier and its listeners. Everything lives on one worker.
 #pragma once
 #include <jansson.h>
 #include "control/control.h"

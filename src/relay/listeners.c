@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a visit keeps open at the relay as long as its stream lives: reverse listeners, and offers of services (a listening
-// stream for "service:NAME"). Both belong to the newest session of an identity that asks; an older one is told "moved".
+// What a visit keeps open at the relay as long as its stream lives: reverse listeners, and offers of services (a
+// listening stream for "service:NAME"). Both belong to the newest session of an identity that asks; an older one is
+// told "moved".
 #include <stdlib.h>
 #include <string.h>
 #include "core/log.h"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Members and their visits: who is here, since when, by which carrier, and what happens when a carrier or a session ends.
+// Members and their visits: who is here, since when, by which carrier, and what happens when a carrier or a session
+// ends.
 #include <stdlib.h>
 #include <string.h>
 #include "core/log.h"
