@@ -9,16 +9,19 @@
 #include "cmd/rules.h"
 
 static const struct option own_options[] = {
-    {"local", 'L', "ADDR:DEST[/udp]", OPT_MANY, "listen here; comes out at the relay (host:port, unix:PATH) or at a service "
-                                                "(SERVICE@AGENT)"},
-    {"reverse", 'R', "ADDR[:DEST][/udp]", OPT_MANY, "listen at the relay; comes out here; without DEST: SOCKS5 there, out "
-                                                    "here"},
+    {"local", 'L', "ADDR:DEST[/udp]", OPT_MANY,
+     "listen here; comes out at the relay (host:port, unix:PATH) or at a service "
+     "(SERVICE@AGENT)"},
+    {"reverse", 'R', "ADDR[:DEST][/udp]", OPT_MANY,
+     "listen at the relay; comes out here; without DEST: SOCKS5 there, out "
+     "here"},
     {"socks", 'D', "ADDR", OPT_MANY, "SOCKS5 here, with UDP; comes out at the relay"},
     {"socks-login", 0, "FILE", 0, "user:password asked of SOCKS5 callers, from a file of mode 0600"},
     {"offer", 0, "NAME=DEST[/udp]", OPT_MANY, "a service for other agents: NAME@this-agent"},
     {"stdio", 'W', "DEST", OPT_ARGV, "stdin and stdout are the stream; implies --once"},
-    {"allow", 0, "RULE", OPT_MANY, "what reverse SOCKS5 may reach here; targets of -R and --offer are allowed by being "
-                                   "named"},
+    {"allow", 0, "RULE", OPT_MANY,
+     "what reverse SOCKS5 may reach here; targets of -R and --offer are allowed by being "
+     "named"},
     {"once", 0, NULL, 0, "end at the first failure instead of connecting again"},
     {"ready-fd", 0, "N", OPT_ARGV, "write one JSON line with all ports to this descriptor when up"},
     {"udp-idle", 0, "TIME", 0, "silent UDP conversations end after this; default 60s"},
@@ -37,10 +40,22 @@ struct parsed {
 };
 
 typedef int parse_fn(void *item, const char *text, struct err *e);
-static int parse_local(void *item, const char *text, struct err *e) { return spec_local_parse(item, text, e); }
-static int parse_reverse(void *item, const char *text, struct err *e) { return spec_reverse_parse(item, text, e); }
-static int parse_socks(void *item, const char *text, struct err *e) { return spec_socks_parse(item, text, e); }
-static int parse_offer(void *item, const char *text, struct err *e) { return spec_offer_parse(item, text, e); }
+static int parse_local(void *item, const char *text, struct err *e)
+{
+    return spec_local_parse(item, text, e);
+}
+static int parse_reverse(void *item, const char *text, struct err *e)
+{
+    return spec_reverse_parse(item, text, e);
+}
+static int parse_socks(void *item, const char *text, struct err *e)
+{
+    return spec_socks_parse(item, text, e);
+}
+static int parse_offer(void *item, const char *text, struct err *e)
+{
+    return spec_offer_parse(item, text, e);
+}
 
 // All values of a repeated option as one array of `size` bytes each; NULL with *e set.
 static void *parse_all(const struct options *o, const char *name, size_t size, parse_fn *fn, size_t *count,
@@ -88,8 +103,9 @@ static int parse_forwards(const struct options *o, struct parsed *p, struct err 
 static int parse(struct options *o, const char *state, struct parsed *p, struct err *e)
 {
     uint64_t idle = 60000, ready = 0;
-    if (connect_parse(o, &p->connect, e) < 0 || parse_forwards(o, p, e) < 0 || rules_parse(o, "allow", &p->allows, e) < 0 ||
-        options_ms(o, "udp-idle", &idle, e) < 0 || options_number(o, "ready-fd", 0, 65535, &ready, e) < 0)
+    if (connect_parse(o, &p->connect, e) < 0 || parse_forwards(o, p, e) < 0 ||
+        rules_parse(o, "allow", &p->allows, e) < 0 || options_ms(o, "udp-idle", &idle, e) < 0 ||
+        options_number(o, "ready-fd", 0, 65535, &ready, e) < 0)
         return -1;
     if (idle < 1000 || idle > 86400000)
         return err_set(e, ERR_USAGE, WHY_NONE, "culvert agent: --udp-idle: from 1s to 1d");
@@ -102,8 +118,9 @@ static int parse(struct options *o, const char *state, struct parsed *p, struct 
     p->a.ready_fd = options_has(o, "ready-fd") ? (int)ready : -1;
     p->a.udp_idle_ms = (uint32_t)idle;
     if (!p->a.stdio && !p->a.local_count && !p->a.reverse_count && !p->a.socks_count && !p->a.offer_count)
-        return err_set(e, ERR_USAGE, WHY_NONE, "culvert agent: nothing to do: say -L, -R, -D, -W or --offer; see culvert "
-                                               "agent --help");
+        return err_set(e, ERR_USAGE, WHY_NONE,
+                       "culvert agent: nothing to do: say -L, -R, -D, -W or --offer; see culvert "
+                       "agent --help");
     return 0;
 }
 
@@ -186,8 +203,10 @@ const struct command command_join = {
     .args_min = 1,
     .args_max = 1,
     .summary = "use an invitation: make this agent's key known to a relay",
-    .about = "Takes the line that `culvert invite` printed: as an argument, from a file of mode 0600, or from stdin (-).\n"
-             "Makes this agent's key if there is none. Joining again with the same line is safe; joining another relay adds it.",
+    .about =
+        "Takes the line that `culvert invite` printed: as an argument, from a file of mode 0600, or from stdin (-).\n"
+        "Makes this agent's key if there is none. Joining again with the same line is safe; joining another relay adds "
+        "it.",
     .examples = "  culvert join 'culvert://relay.example/?pin=…&token=…'\n"
                 "  culvert join - < invitation\n"
                 "  culvert join --proxy http://proxy:3128 -\n",

@@ -7,7 +7,8 @@
 #include "trust/file.h"
 
 static const struct option own_options[] = {
-    {"host", 0, "NAME", OPT_MANY | OPT_ARGV, "a name or address the certificate is for; the first goes into invitations"},
+    {"host", 0, "NAME", OPT_MANY | OPT_ARGV,
+     "a name or address the certificate is for; the first goes into invitations"},
     {"days", 0, "N", OPT_ARGV, "selfsigned: how long it is good; default 90"},
     {"out", 0, "FILE", OPT_ARGV, "request: write it there instead of to stdout"},
     {"json", 0, NULL, OPT_ARGV, "show: as JSON"},
@@ -128,9 +129,10 @@ const struct command command_cert = {
     .args_min = 1,
     .args_max = 2,
     .summary = "make, ask for, install or show the relay's web certificate",
-    .about = "The certificate that callers of the HTTPS port see. It lives in the state folder (web.crt, web.key). Agents\n"
-             "trust the relay by its own key besides; with a self-signed certificate they need --ca FILE or\n"
-             "--outer report.",
+    .about =
+        "The certificate that callers of the HTTPS port see. It lives in the state folder (web.crt, web.key). Agents\n"
+        "trust the relay by its own key besides; with a self-signed certificate they need --ca FILE or\n"
+        "--outer report.",
     .examples = "  culvert cert selfsigned --host relay.example --host 192.0.2.1\n"
                 "  culvert cert request --host relay.example > relay.csr     have it signed, then:\n"
                 "  culvert cert install relay.pem && systemctl reload culvert\n"

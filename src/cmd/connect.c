@@ -6,14 +6,17 @@
 #include "cmd/command.h"
 
 const struct option connect_options[] = {
-    {"relay", 0, "RELAY", 0, "name[:port] or wss://name[:port][/path]; ws://… only behind a front of your own; default: the "
-                             "relay joined last"},
-    {"proxy", 0, "PROXY", OPT_MANY, "http://[user[:password]@]host[:port], or none; several: a chain, in order; default "
-                                    "auto: https_proxy, HTTPS_PROXY, all_proxy and no_proxy"},
+    {"relay", 0, "RELAY", 0,
+     "name[:port] or wss://name[:port][/path]; ws://… only behind a front of your own; default: the "
+     "relay joined last"},
+    {"proxy", 0, "PROXY", OPT_MANY,
+     "http://[user[:password]@]host[:port], or none; several: a chain, in order; default "
+     "auto: https_proxy, HTTPS_PROXY, all_proxy and no_proxy"},
     {"proxy-login", 0, "FILE", OPT_MANY, "user:password for the proxies, in order, each from a file of mode 0600"},
     {"ca", 0, "FILE", 0, "trust these certificate authorities for the relay's web certificate instead of the system's"},
-    {"outer", 0, "verify|report", 0, "whether an untrusted web certificate is refused or only reported; the relay's own key "
-                                     "is checked in any case; default: what the invitation says"},
+    {"outer", 0, "verify|report", 0,
+     "whether an untrusted web certificate is refused or only reported; the relay's own key "
+     "is checked in any case; default: what the invitation says"},
     {"peel", 0, "auto|never", 0, "whether the inner TLS is taken off where nobody sits in between; default auto"},
     {NULL},
 };
@@ -41,7 +44,8 @@ static int add_proxy(const struct option_value *v, struct connect *out, size_t c
         return options_bad(v, e, "at most %d proxies", PAIRING_PROXIES);
     struct proxy_url *p = &out->proxies[out->c.proxy_count];
     if (proxy_url_parse(p, v->text, e) < 0) {
-        const char *name = v->source == OPTION_FLAG ? "--proxy" : v->place; // a place repeats the text, and its password
+        const char *name =
+            v->source == OPTION_FLAG ? "--proxy" : v->place; // a place repeats the text, and its password
         err_prefix(e, "%s", name);
         return -1;
     }

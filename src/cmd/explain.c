@@ -25,7 +25,10 @@ struct question {
     bool allowed;
 };
 
-static void say(const struct question *q) { puts(q->v.text); }
+static void say(const struct question *q)
+{
+    puts(q->v.text);
+}
 
 static int resolve(const char *host, uint16_t port, struct addr *out, struct err *e)
 {
@@ -105,8 +108,9 @@ static int run(struct options *o, struct err *e)
 {
     const char *listen = options_get(o, "listen");
     if (!listen == (o->arg_count < 2))
-        return err_set(e, ERR_USAGE, WHY_NONE, "culvert explain: say AGENT DEST, or AGENT --listen ADDR; see culvert "
-                                               "explain --help");
+        return err_set(e, ERR_USAGE, WHY_NONE,
+                       "culvert explain: say AGENT DEST, or AGENT --listen ADDR; see culvert "
+                       "explain --help");
     char *state = state_folder(o, e);
     struct store *s = state ? store_open(state, e) : NULL;
     struct question q = {.p = s ? store_policy(s, e) : NULL};

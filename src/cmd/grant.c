@@ -42,8 +42,9 @@ static int run_grant(struct options *o, struct err *e)
     int rc = -1;
     if (state && rules_parse(o, "allow", &add, e) == 0 && rules_parse(o, "drop", &drop, e) == 0) {
         if (add.count + drop.count == 0)
-            rc = err_set(e, ERR_USAGE, WHY_NONE, "culvert grant: nothing to change: say --allow… or --drop…; see culvert "
-                                                 "grant --help");
+            rc = err_set(e, ERR_USAGE, WHY_NONE,
+                         "culvert grant: nothing to change: say --allow… or --drop…; see culvert "
+                         "grant --help");
         else
             rc = store_change(state, o->args[0], &add, &drop, e);
     }

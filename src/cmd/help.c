@@ -16,18 +16,19 @@ void help_program(FILE *out)
           out);
     for (size_t i = 0; commands[i]; i++)
         fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
-    fputs("\n"
-          "A relay in public, an agent behind the proxy, ssh through it:\n"
-          "  relay$  culvert cert selfsigned --host relay.example\n"
-          "  relay$  culvert relay --listen *:443\n"
-          "  relay$  culvert invite --name site7 --allow host.internal:22\n"
-          "  site7$  culvert join 'culvert://relay.example/?pin=…&token=…'\n"
-          "  site7$  culvert agent -L 2222:host.internal:22\n"
-          "  site7$  ssh -p 2222 localhost\n"
-          "\n"
-          "More, with examples: culvert COMMAND --help\n"
-          "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 not reached, 4 not trusted, 5 refused by policy\n",
-          out);
+    fputs(
+        "\n"
+        "A relay in public, an agent behind the proxy, ssh through it:\n"
+        "  relay$  culvert cert selfsigned --host relay.example\n"
+        "  relay$  culvert relay --listen *:443\n"
+        "  relay$  culvert invite --name site7 --allow host.internal:22\n"
+        "  site7$  culvert join 'culvert://relay.example/?pin=…&token=…'\n"
+        "  site7$  culvert agent -L 2222:host.internal:22\n"
+        "  site7$  ssh -p 2222 localhost\n"
+        "\n"
+        "More, with examples: culvert COMMAND --help\n"
+        "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 not reached, 4 not trusted, 5 refused by policy\n",
+        out);
 }
 
 // Columns that a UTF-8 text takes.
@@ -85,8 +86,8 @@ static void print_table(FILE *out, const struct option *t)
 
 void help_command(FILE *out, const struct command *c)
 {
-    fprintf(out, "usage: culvert %s%s%s%s\n\n%s\n", c->name, c->tables[0] ? " [options]" : "", *c->usage ? " " : "", c->usage,
-            c->about);
+    fprintf(out, "usage: culvert %s%s%s%s\n\n%s\n", c->name, c->tables[0] ? " [options]" : "", *c->usage ? " " : "",
+            c->usage, c->about);
     if (*c->examples)
         fprintf(out, "\nexamples:\n%s", c->examples);
     for (size_t i = 0; c->tables[i]; i++) {
@@ -98,8 +99,9 @@ void help_command(FILE *out, const struct command *c)
     fputs("\nof every command:\n", out);
     print_table(out, global_options);
     if (c->section)
-        fprintf(out,
-                "\nEach long option is also a key, without its dashes, in [%s] of the configuration file, and a variable:\n"
-                "CULVERT_STATE for --state. A flag beats the environment, which beats the file.\n",
-                c->section);
+        fprintf(
+            out,
+            "\nEach long option is also a key, without its dashes, in [%s] of the configuration file, and a variable:\n"
+            "CULVERT_STATE for --state. A flag beats the environment, which beats the file.\n",
+            c->section);
 }

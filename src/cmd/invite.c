@@ -19,8 +19,9 @@ static const struct option own_options[] = {
     {"ttl", 0, "TIME", OPT_ARGV, "how long it is good; default 15m"},
     {"proxy", 0, "PROXY", OPT_MANY | OPT_ARGV, "a proxy that the agent shall use; several: a chain"},
     {"url", 0, "RELAY", 0, "how the agent reaches this relay; default: what the relay was started with"},
-    {"outer", 0, "verify|report", OPT_ARGV, "what the agent does about the web certificate; default verify, or report "
-                                            "where it is self-signed; the relay's key is checked in any case"},
+    {"outer", 0, "verify|report", OPT_ARGV,
+     "what the agent does about the web certificate; default verify, or report "
+     "where it is self-signed; the relay's key is checked in any case"},
     {NULL},
 };
 static const struct option *const tables[] = {own_options, NULL};
@@ -46,8 +47,9 @@ static int find_place(const struct options *o, const char *state, struct pairing
     bool known = relay_state_place(state, &place);
     unsigned which = known && place.self_signed;
     if (!given && !known)
-        return err_set(e, ERR_USAGE, WHY_NONE, "culvert invite: nobody knows how agents reach this relay: install a "
-                                               "certificate (culvert cert), start the relay once, or say --url RELAY");
+        return err_set(e, ERR_USAGE, WHY_NONE,
+                       "culvert invite: nobody knows how agents reach this relay: install a "
+                       "certificate (culvert cert), start the relay once, or say --url RELAY");
     if (options_word(o, "outer", outer, &which, e) < 0)
         return -1;
     p->outer_report = which == 1;
@@ -61,8 +63,10 @@ static int make(struct options *o, const char *state, const struct rules *rules,
     if (!name)
         return err_set(e, ERR_USAGE, WHY_NONE, "culvert invite: --name AGENT is missing; see culvert invite --help");
     if (!spec_is_name(name))
-        return err_set(e, ERR_USAGE, WHY_NONE, "--name \"%.60s\": 1 to 63 of letters, digits, . _ - and starting with a "
-                                               "letter or digit", name);
+        return err_set(e, ERR_USAGE, WHY_NONE,
+                       "--name \"%.60s\": 1 to 63 of letters, digits, . _ - and starting with a "
+                       "letter or digit",
+                       name);
     if (options_number(o, "uses", 1, 1000000, &uses, e) < 0 || options_ms(o, "ttl", &ttl_ms, e) < 0 ||
         parse_proxies(o, p, e) < 0 || find_place(o, state, p, e) < 0)
         return -1;
@@ -77,8 +81,8 @@ static int make(struct options *o, const char *state, const struct rules *rules,
     struct store *s = store_open(state, e);
     if (!s)
         return -1;
-    struct store_invite i = {.name = name, .rules = rules->list, .rule_count = rules->count, .uses = (unsigned)uses,
-                             .ttl_s = ttl_ms / 1000};
+    struct store_invite i = {
+        .name = name, .rules = rules->list, .rule_count = rules->count, .uses = (unsigned)uses, .ttl_s = ttl_ms / 1000};
     char inv[STORE_INVITATION_ID];
     int rc = store_invite(s, &i, p->token, inv, e);
     store_close(s);
@@ -121,12 +125,14 @@ const struct command command_invite = {
     .section = "relay",
     .usage = "",
     .summary = "print the line that lets an agent in (at the relay)",
-    .about = "Prints one culvert:// line for `culvert join`. It holds a secret, works once and for a quarter of an hour "
-             "unless\ntold otherwise. What the agent may do is decided here; without any --allow it may do nothing.",
-    .examples = "  culvert invite --name site7 --allow 10.1.2.3:22\n"
-                "  culvert invite --name laptop --allow '*.corp.example:80-443' --allow 10.0.0.0/8:* --allow ssh@site7\n"
-                "  culvert invite --name site7 --allow-listen '*:8080' --allow-offer ssh\n"
-                "  culvert invite --name lab --uses 20 --ttl 1d | ssh lab culvert join -\n",
+    .about =
+        "Prints one culvert:// line for `culvert join`. It holds a secret, works once and for a quarter of an hour "
+        "unless\ntold otherwise. What the agent may do is decided here; without any --allow it may do nothing.",
+    .examples =
+        "  culvert invite --name site7 --allow 10.1.2.3:22\n"
+        "  culvert invite --name laptop --allow '*.corp.example:80-443' --allow 10.0.0.0/8:* --allow ssh@site7\n"
+        "  culvert invite --name site7 --allow-listen '*:8080' --allow-offer ssh\n"
+        "  culvert invite --name lab --uses 20 --ttl 1d | ssh lab culvert join -\n",
     .tables = tables,
     .run = run,
 };

@@ -142,7 +142,8 @@ static int parse_letters(struct options *o, int argc, char **argv, int *i, struc
         if (!opt) {
             program(o, who, sizeof who);
             if ((unsigned char)*at < 0x20 || (unsigned char)*at > 0x7e)
-                return err_set(e, ERR_USAGE, WHY_NONE, "%s: unknown option in argument %d; see %s --help", who, *i, who);
+                return err_set(e, ERR_USAGE, WHY_NONE, "%s: unknown option in argument %d; see %s --help", who, *i,
+                               who);
             return err_set(e, ERR_USAGE, WHY_NONE, "%s: unknown option %s; see %s --help", who, written, who);
         }
         if (opt->value) {
@@ -163,8 +164,8 @@ static int unknown_command(const char *text, struct err *e)
         names[n] = commands[n]->name;
     const char *near = nearest_word(text, names, n);
     if (near)
-        return err_set(e, ERR_USAGE, WHY_NONE, "culvert: unknown command \"%.60s\" (did you mean %s?); see culvert --help",
-                       text, near);
+        return err_set(e, ERR_USAGE, WHY_NONE,
+                       "culvert: unknown command \"%.60s\" (did you mean %s?); see culvert --help", text, near);
     return err_set(e, ERR_USAGE, WHY_NONE, "culvert: unknown command \"%.60s\"; see culvert --help", text);
 }
 
@@ -244,7 +245,10 @@ size_t options_count(const struct options *o, const char *name)
     return n;
 }
 
-bool options_has(const struct options *o, const char *name) { return options_nth(o, name, 0) != NULL; }
+bool options_has(const struct options *o, const char *name)
+{
+    return options_nth(o, name, 0) != NULL;
+}
 
 const char *options_get(const struct options *o, const char *name)
 {

@@ -84,9 +84,8 @@ int options_environment(struct options *o, char **env, struct err *e)
         char place[80];
         snprintf(place, sizeof place, "%.*s", (int)len, *env);
         const char *text = *env + len + 1;
-        int rc = (opt->flags & OPT_MANY) && !(opt->flags & OPT_BLANK)
-                     ? add_words(o, opt, text, place, e)
-                     : add(o, opt, text, OPTION_ENVIRONMENT, place, e);
+        int rc = (opt->flags & OPT_MANY) && !(opt->flags & OPT_BLANK) ? add_words(o, opt, text, place, e)
+                                                                      : add(o, opt, text, OPTION_ENVIRONMENT, place, e);
         if (rc < 0)
             return -1;
     }

@@ -34,15 +34,15 @@ static bool parse_unit(const char *text, const struct unit *units, uint64_t bare
 
 bool parse_ms(const char *text, uint64_t *ms)
 {
-    static const struct unit units[] = {{"ms", 1},       {"s", 1000},       {"m", 60000}, {"min", 60000},
+    static const struct unit units[] = {{"ms", 1},      {"s", 1000},     {"m", 60000}, {"min", 60000},
                                         {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
     return parse_unit(text, units, 1000, ms);
 }
 
 bool parse_size(const char *text, size_t *size)
 {
-    static const struct unit units[] = {{"B", 1},         {"K", 1u << 10},   {"k", 1u << 10},   {"KiB", 1u << 10},
-                                        {"M", 1u << 20},  {"MiB", 1u << 20}, {"MB", 1u << 20}, {"G", 1u << 30},
+    static const struct unit units[] = {{"B", 1},          {"K", 1u << 10},   {"k", 1u << 10},  {"KiB", 1u << 10},
+                                        {"M", 1u << 20},   {"MiB", 1u << 20}, {"MB", 1u << 20}, {"G", 1u << 30},
                                         {"GiB", 1u << 30}, {"GB", 1u << 30},  {NULL, 0}};
     uint64_t v;
     if (!parse_unit(text, units, 1, &v) || v > SIZE_MAX)

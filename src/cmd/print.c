@@ -57,7 +57,8 @@ static void join(char *out, size_t size, const json_t *list)
 {
     size_t i, used = 0;
     const json_t *one;
-    json_array_foreach(list, i, one) {
+    json_array_foreach(list, i, one)
+    {
         char text[CELL_MAX];
         log_escape(text, sizeof text, json_string_value(one), json_string_length(one));
         int n = snprintf(out + used, size - used, "%s%s", i ? ", " : "", text);
@@ -110,10 +111,12 @@ static size_t collect(const json_t *rows, const char **keys, size_t *widths)
 {
     size_t n = 0, i;
     const json_t *row;
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         const char *key;
         json_t *value;
-        json_object_foreach((json_t *)row, key, value) {
+        json_object_foreach((json_t *)row, key, value)
+        {
             char cell[CELL_MAX];
             size_t k = 0;
             while (k < n && strcmp(keys[k], key))
@@ -152,9 +155,11 @@ void print_table(FILE *out, const json_t *rows)
     }
     for (size_t k = 0; k < n; k++)
         print_cell(out, title(keys[k], cell, sizeof cell), widths[k], k + 1 == n);
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         for (size_t k = 0; k < n; k++)
-            print_cell(out, print_value(keys[k], json_object_get(row, keys[k]), cell, sizeof cell), widths[k], k + 1 == n);
+            print_cell(out, print_value(keys[k], json_object_get(row, keys[k]), cell, sizeof cell), widths[k],
+                       k + 1 == n);
     }
 }
 
@@ -169,7 +174,8 @@ static void print_member(FILE *out, const char *key, const json_t *value, int in
     } else if (json_is_array(value) && json_is_object(json_array_get(value, 0))) {
         size_t i;
         const json_t *one;
-        json_array_foreach(value, i, one) {
+        json_array_foreach(value, i, one)
+        {
             fprintf(out, "%*s%s %zu\n", indent, "", key, i + 1);
             print_object(out, one, indent + 2);
         }
@@ -182,16 +188,16 @@ static void print_object(FILE *out, const json_t *o, int indent)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)o, key, value)
-        if (strcmp(key, "role") && strcmp(key, "pid"))
-            print_member(out, key, value, indent);
+    json_object_foreach((json_t *)o, key, value) if (strcmp(key, "role") && strcmp(key, "pid"))
+        print_member(out, key, value, indent);
 }
 
 void print_status(FILE *out, const json_t *answers)
 {
     size_t i;
     const json_t *one;
-    json_array_foreach(answers, i, one) {
+    json_array_foreach(answers, i, one)
+    {
         const char *bad = json_string_value(json_object_get(one, "error"));
         fprintf(out, "%s%s, pid %lld%s%s\n", i ? "\n" : "", json_string_value(json_object_get(one, "role")),
                 (long long)json_integer_value(json_object_get(one, "pid")), bad ? ": " : "", bad ? bad : "");

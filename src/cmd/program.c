@@ -14,8 +14,9 @@
 extern char **environ;
 
 const struct option global_options[] = {
-    {"config", 0, "FILE", OPT_ARGV, "read this file; default /etc/culvert/culvert.ini for root, else "
-                                    "~/.config/culvert/culvert.ini, if it is there"},
+    {"config", 0, "FILE", OPT_ARGV,
+     "read this file; default /etc/culvert/culvert.ini for root, else "
+     "~/.config/culvert/culvert.ini, if it is there"},
     {"state", 0, "DIR", 0, "folder of keys and state; default /var/lib/culvert for root, else ~/.local/state/culvert"},
     {"verbose", 'v', NULL, OPT_MANY | OPT_ARGV, "say more; twice: trace"},
     {"quiet", 'q', NULL, OPT_ARGV, "say only what went wrong"},
@@ -25,9 +26,17 @@ const struct option global_options[] = {
     {NULL},
 };
 
-const struct command *const commands[] = {&command_relay, &command_invite, &command_grant, &command_revoke,
-                                          &command_explain, &command_join, &command_agent,
-                                          &command_status, &command_table, &command_cert, NULL};
+const struct command *const commands[] = {&command_relay,
+                                          &command_invite,
+                                          &command_grant,
+                                          &command_revoke,
+                                          &command_explain,
+                                          &command_join,
+                                          &command_agent,
+                                          &command_status,
+                                          &command_table,
+                                          &command_cert,
+                                          NULL};
 
 const struct command *command_find(const char *name)
 {
@@ -53,7 +62,7 @@ static char *home_folder(const char *variable, const char *fallback)
 char *state_folder(struct options *o, struct err *e)
 {
     const char *given = options_get(o, "state");
-    char *dir = given         ? strdup(given)
+    char *dir = given            ? strdup(given)
                 : geteuid() == 0 ? strdup("/var/lib/culvert")
                                  : home_folder("XDG_STATE_HOME", ".local/state");
     if (!dir) {
@@ -123,7 +132,8 @@ int secret_read(const char *path, char *out, size_t max, struct err *e)
         memcpy(out, data, used);
         out[used] = 0;
     } else {
-        err_set(e, ERR_USAGE, WHY_NONE, "%s: longer than a secret of this kind can be", strcmp(path, "-") ? path : "stdin");
+        err_set(e, ERR_USAGE, WHY_NONE, "%s: longer than a secret of this kind can be",
+                strcmp(path, "-") ? path : "stdin");
     }
     file_wipe(data, len);
     return rc;

@@ -9,8 +9,9 @@
 #include "wire/url.h"
 
 static const struct option own_options[] = {
-    {"listen", 0, "ADDR", OPT_MANY, "serve WebSocket Secure here; a bare port means all addresses; default *:443, or "
-                                    "*:$PORT where PORT is set"},
+    {"listen", 0, "ADDR", OPT_MANY,
+     "serve WebSocket Secure here; a bare port means all addresses; default *:443, or "
+     "*:$PORT where PORT is set"},
     {"listen-plain", 0, "ADDR", OPT_MANY, "serve plain WebSocket here, behind a front that ends TLS"},
     {"url", 0, "RELAY", 0, "how agents reach this relay, for invitations; default: the certificate's first name"},
     {"cert", 0, "FILE", 0, "web certificate (PEM, leaf first); default: what `culvert cert` installed"},
@@ -33,8 +34,7 @@ struct parsed {
     struct relay_options r;
 };
 
-static int parse_listen(const struct options *o, const char *name, struct spec_addr **out, size_t *count,
-                        struct err *e)
+static int parse_listen(const struct options *o, const char *name, struct spec_addr **out, size_t *count, struct err *e)
 {
     *count = options_count(o, name);
     *out = calloc(*count + 1, sizeof **out);
@@ -103,8 +103,9 @@ static int parse_limits(const struct options *o, struct relay_options *r, struct
         return -1;
     const uint64_t day = 86400000;
     if (park > day || drain > day || idle > day || idle < 1000)
-        return err_set(e, ERR_USAGE, WHY_NONE, "culvert relay: --park, --drain and --udp-idle end at one day, and "
-                                               "--udp-idle starts at 1s");
+        return err_set(e, ERR_USAGE, WHY_NONE,
+                       "culvert relay: --park, --drain and --udp-idle end at one day, and "
+                       "--udp-idle starts at 1s");
     if (r->memory < RELAY_MEMORY_MIN || r->memory_agent < RELAY_MEMORY_MIN)
         return err_set(e, ERR_USAGE, WHY_NONE, "culvert relay: --memory and --memory-agent start at 4M");
     r->ready_fd = options_has(o, "ready-fd") ? (int)ready : -1;

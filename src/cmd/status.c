@@ -70,8 +70,10 @@ static void add_rows(const json_t *answers, json_t *rows)
 {
     size_t i, j;
     json_t *one, *row;
-    json_array_foreach(answers, i, one) {
-        json_array_foreach(json_object_get(one, "answer"), j, row) {
+    json_array_foreach(answers, i, one)
+    {
+        json_array_foreach(json_object_get(one, "answer"), j, row)
+        {
             json_t *full = json_object();
             if (json_array_size(answers) > 1) {
                 json_object_set(full, "role", json_object_get(one, "role"));
@@ -87,7 +89,8 @@ static bool is_there(const json_t *rows, const char *agent)
 {
     size_t i;
     const json_t *row;
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         const char *name = json_string_value(json_object_get(row, "agent"));
         if (name && !strcmp(name, agent))
             return true;
@@ -99,8 +102,8 @@ static void add_away(const struct store_identity *i, void *ctx)
 {
     char pin[PIN_TEXT_MAX];
     if (!i->revoked && !is_there(ctx, i->name))
-        json_array_append_new(ctx, json_pack("{s:s,s:s,s:s}", "agent", i->name, "state", "away", "pin",
-                                             pin_text(i->pin, pin)));
+        json_array_append_new(
+            ctx, json_pack("{s:s,s:s,s:s}", "agent", i->name, "state", "away", "pin", pin_text(i->pin, pin)));
 }
 
 static bool has_store(const char *state)
@@ -163,7 +166,10 @@ static int show(struct options *o, const char *name, struct err *e)
     return rc;
 }
 
-static int run_status(struct options *o, struct err *e) { return show(o, NULL, e); }
+static int run_status(struct options *o, struct err *e)
+{
+    return show(o, NULL, e);
+}
 
 static int run_table(struct options *o, struct err *e)
 {
@@ -172,9 +178,10 @@ static int run_table(struct options *o, struct err *e)
         if (!strcmp(name, table_names[i]))
             return show(o, table_names[i], e);
     const char *near = nearest_word(name, table_names, TABLE_COUNT);
-    return err_set(e, ERR_USAGE, WHY_NONE, "culvert table: there is no table \"%.60s\"%s%s%s; there are agents, services, "
-                                           "forwards, streams, flows and invitations", name,
-                   near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+    return err_set(e, ERR_USAGE, WHY_NONE,
+                   "culvert table: there is no table \"%.60s\"%s%s%s; there are agents, services, "
+                   "forwards, streams, flows and invitations",
+                   name, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
 }
 
 const struct command command_status = {
@@ -194,8 +201,9 @@ const struct command command_table = {
     .args_min = 1,
     .args_max = 1,
     .summary = "what is connected, offered, forwarded, open",
-    .about = "Prints one table of the relay and agents that run with this --state folder. Exit status 3: none is running.\n"
-             "At a relay, agents and invitations are listed whether it runs or not; an agent that is not connected is away.",
+    .about =
+        "Prints one table of the relay and agents that run with this --state folder. Exit status 3: none is running.\n"
+        "At a relay, agents and invitations are listed whether it runs or not; an agent that is not connected is away.",
     .examples = "  culvert table agents\n"
                 "  culvert table streams --watch\n"
                 "  culvert table forwards --json\n",

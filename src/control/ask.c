@@ -98,8 +98,8 @@ static void ask_one(int dir, const char *name, const char *role, int pid, const 
     if (ok)
         json_array_append_new(answers, json_pack("{s:s,s:i,s:O}", "role", role, "pid", pid, "answer", ok));
     else
-        json_array_append_new(answers, json_pack("{s:s,s:i,s:s}", "role", role, "pid", pid, "error",
-                                                 bad ? bad : "no answer"));
+        json_array_append_new(answers,
+                              json_pack("{s:s,s:i,s:s}", "role", role, "pid", pid, "error", bad ? bad : "no answer"));
     json_decref(answer);
 }
 

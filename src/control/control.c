@@ -68,7 +68,10 @@ static json_t *answer_status(struct control *c)
     return o;
 }
 
-static json_t *error(const char *text) { return json_pack("{s:s}", "error", text); }
+static json_t *error(const char *text)
+{
+    return json_pack("{s:s}", "error", text);
+}
 
 // NULL: the answer comes later.
 static json_t *answer(struct caller *k, const json_t *request)
@@ -134,7 +137,8 @@ void control_policy_read(struct control *c, uint64_t ticket)
 {
     if (!c)
         return;
-    list_each(&c->callers, it) {
+    list_each(&c->callers, it)
+    {
         struct caller *k = list_entry(it, struct caller, node);
         if (k->ticket && k->ticket <= ticket) {
             k->ticket = 0;
@@ -178,7 +182,10 @@ static void on_wake(struct wake *wake)
         write_some(k);
 }
 
-static void on_deadline(struct timer *t) { caller_end(container_of(t, struct caller, deadline)); }
+static void on_deadline(struct timer *t)
+{
+    caller_end(container_of(t, struct caller, deadline));
+}
 
 static void on_accept(void *owner, struct link *link, const struct addr *peer)
 {

@@ -64,9 +64,9 @@ static struct buf *make_answer(struct front_caller *k, int status, const char *r
     time_t now = time(NULL);
     struct tm tm;
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &tm));
-    int size = snprintf(page, sizeof page,
-                        "<html><head><title>%d %s</title></head><body><h1>%d %s</h1></body></html>\r\n", status, reason,
-                        status, reason);
+    int size =
+        snprintf(page, sizeof page, "<html><head><title>%d %s</title></head><body><h1>%d %s</h1></body></html>\r\n",
+                 status, reason, status, reason);
     int len = snprintf(text, sizeof text,
                        "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/html\r\nContent-Length: %d\r\n"
                        "Connection: close\r\n\r\n%s",
@@ -230,7 +230,8 @@ static bool same_place(const struct addr *a, const struct addr *b)
 static bool too_many_of(const struct front *f, const struct addr *peer)
 {
     unsigned n = 0;
-    list_each(&f->callers, it) {
+    list_each(&f->callers, it)
+    {
         const struct front_caller *k = list_entry(it, struct front_caller, node);
         n += !k->plain && same_place(&k->peer, peer);
     }

@@ -6,8 +6,9 @@
 #include "core/log.h"
 #include "relay/inside.h"
 
-static const char refused_text[] = "this key is not enrolled at the relay, or its invitation is not good (unknown, used "
-                                   "or expired); ask for a new one";
+static const char refused_text[] =
+    "this key is not enrolled at the relay, or its invitation is not good (unknown, used "
+    "or expired); ask for a new one";
 
 static const uint8_t *pin_of(const struct front_caller *k)
 {
@@ -80,7 +81,8 @@ void hello_on(struct front_caller *k, const struct frame_hello *hello)
 
 static struct front_caller *waiting(struct relay *r, uint64_t ticket)
 {
-    list_each(&r->front.callers, it) {
+    list_each(&r->front.callers, it)
+    {
         struct front_caller *k = list_entry(it, struct front_caller, node);
         if (k->ticket == ticket && k->conn)
             return k;

@@ -7,9 +7,15 @@
 #include "core/log.h"
 #include "relay/inside.h"
 
-static void bury(struct grave *g) { free(container_of(g, struct relay_listener, grave)); }
+static void bury(struct grave *g)
+{
+    free(container_of(g, struct relay_listener, grave));
+}
 
-static struct policy *policy_of(const struct visit *v) { return keeper_policy(v->m->r->keeper); }
+static struct policy *policy_of(const struct visit *v)
+{
+    return keeper_policy(v->m->r->keeper);
+}
 
 static void forget(struct relay_listener *l)
 {
@@ -74,9 +80,11 @@ static void take_over(struct relay_listener *l)
 {
     if (!l->port && !l->offer && !l->unix_path)
         return; // a port of the relay's choice is never the same
-    list_each(&l->v->m->visits, vi) {
+    list_each(&l->v->m->visits, vi)
+    {
         struct visit *v = list_entry(vi, struct visit, node);
-        list_each(&v->listeners, it) {
+        list_each(&v->listeners, it)
+        {
             struct relay_listener *old = list_entry(it, struct relay_listener, node);
             if (old != l && is_same_place(old, l))
                 relay_listener_end(old, WHY_MOVED);
@@ -126,8 +134,14 @@ static void bind_entry(struct relay_listener *l, bool dual)
         return;
     }
     take_over(l);
-    struct entry_options o = {.at = l->at, .count = l->count, .dual = dual, .udp = l->udp, .kind = "reverse",
-                              .dest = l->v->m->name, .on_caller = on_caller, .owner = l};
+    struct entry_options o = {.at = l->at,
+                              .count = l->count,
+                              .dual = dual,
+                              .udp = l->udp,
+                              .kind = "reverse",
+                              .dest = l->v->m->name,
+                              .on_caller = on_caller,
+                              .owner = l};
     l->entry = entry_open(&l->v->m->r->fw, &o, &e);
     if (l->entry)
         accept_stream(l, entry_addr(l->entry, 0));
@@ -211,7 +225,8 @@ void listener_on(struct visit *v, struct stream *st, const struct frame_open *op
 
 void listeners_recheck(struct visit *v)
 {
-    list_each(&v->listeners, it) {
+    list_each(&v->listeners, it)
+    {
         struct relay_listener *l = list_entry(it, struct relay_listener, node);
         if ((l->entry || l->offer) && !may_listen(l, NULL))
             relay_listener_end(l, WHY_POLICY);
@@ -220,7 +235,8 @@ void listeners_recheck(struct visit *v)
 
 bool visit_offers(const struct visit *v, const char *service)
 {
-    list_each((struct list *)&v->listeners, it) {
+    list_each((struct list *)&v->listeners, it)
+    {
         const struct relay_listener *l = list_entry(it, struct relay_listener, node);
         if (l->offer && !strcmp(l->host, service))
             return true;

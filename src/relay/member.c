@@ -9,7 +9,8 @@
 
 struct member *member_find(struct relay *r, const uint8_t pin[PIN_SIZE])
 {
-    list_each(&r->members, it) {
+    list_each(&r->members, it)
+    {
         struct member *m = list_entry(it, struct member, node);
         if (!memcmp(m->pin, pin, PIN_SIZE))
             return m;
@@ -57,8 +58,8 @@ static const char *session_text(const struct visit *v, char out[9])
 static void log_down(struct visit *v, const char *reason)
 {
     char id[9];
-    log_event(LOG_INFO, "carrier down", LS("agent", v->m->name), LS("session", session_text(v, id)), LS("peer", v->peer),
-              LS("reason", reason), LN("seconds", (v->m->r->w->now_ms - v->up_ms) / 1000));
+    log_event(LOG_INFO, "carrier down", LS("agent", v->m->name), LS("session", session_text(v, id)),
+              LS("peer", v->peer), LS("reason", reason), LN("seconds", (v->m->r->w->now_ms - v->up_ms) / 1000));
 }
 
 static void drop_conn(struct visit *v)
@@ -77,7 +78,8 @@ void visit_end(struct visit *v, const char *why)
         return;
     if (v->conn)
         log_down(v, why);
-    log_event(LOG_INFO, "session ended", LS("agent", v->m->name), LS("session", session_text(v, id)), LS("reason", why));
+    log_event(LOG_INFO, "session ended", LS("agent", v->m->name), LS("session", session_text(v, id)),
+              LS("reason", why));
     list_del(&v->node);
     drop_conn(v);
     timer_stop(r->w, &v->park);
@@ -93,7 +95,10 @@ void member_end(struct member *m, const char *why)
     list_each(&m->visits, it) visit_end(list_entry(it, struct visit, node), why);
 }
 
-static void on_park_over(struct timer *t) { visit_end(container_of(t, struct visit, park), "nobody came back"); }
+static void on_park_over(struct timer *t)
+{
+    visit_end(container_of(t, struct visit, park), "nobody came back");
+}
 
 static void on_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const char *text)
 {
@@ -126,7 +131,8 @@ static const struct conn_ops visit_conn_ops = {.on_hello = on_hello_again, .on_d
 
 static struct visit *visit_of(struct member *m, const uint8_t id[16])
 {
-    list_each(&m->visits, it) {
+    list_each(&m->visits, it)
+    {
         struct visit *v = list_entry(it, struct visit, node);
         if (!memcmp(v->s.id, id, 16))
             return v;
@@ -139,7 +145,8 @@ static bool make_room(struct member *m)
 {
     struct visit *oldest = NULL;
     unsigned n = 0;
-    list_each(&m->visits, it) {
+    list_each(&m->visits, it)
+    {
         struct visit *v = list_entry(it, struct visit, node);
         n++;
         if (!v->conn)
@@ -222,5 +229,6 @@ void visit_up(struct visit *v, struct conn *conn, bool resumed, const struct fra
     conn_welcome(conn, &v->s, &welcome);
     v->how = peel_state(hello, facts, &welcome);
     log_event(LOG_INFO, "carrier up", LS("agent", v->m->name), LS("session", session_text(v, id)), LS("peer", v->peer),
-              LS("tls", *v->tls ? v->tls : "none"), LS("peeled", how_names[v->how]), LS("resumed", resumed ? "yes" : "no"));
+              LS("tls", *v->tls ? v->tls : "none"), LS("peeled", how_names[v->how]),
+              LS("resumed", resumed ? "yes" : "no"));
 }

@@ -42,8 +42,8 @@ static void dial_unix(struct visit *v, struct stream *st, const struct frame_ope
 static void dial(struct visit *v, struct stream *st, const struct frame_open *open)
 {
     bool udp = open->kind == OPEN_UDP;
-    struct target_ask ask = {.host = open->host, .port = open->port, .udp = udp, .allows = allows_dial, .ctx = v,
-                             .origin = open->origin};
+    struct target_ask ask = {
+        .host = open->host, .port = open->port, .udp = udp, .allows = allows_dial, .ctx = v, .origin = open->origin};
     struct addr literal;
     if (!udp && !strncmp(open->host, "unix:", 5)) {
         dial_unix(v, st, open);
@@ -76,7 +76,8 @@ static struct visit *find_offer(struct relay *r, const char *agent, const char *
     struct member *m = policy_find(keeper_policy(r->keeper), agent, pin) ? member_find(r, pin) : NULL;
     if (!m)
         return NULL;
-    list_each(&m->visits, it) {
+    list_each(&m->visits, it)
+    {
         struct visit *v = list_entry(it, struct visit, node);
         if (v->conn && visit_offers(v, service))
             return v;

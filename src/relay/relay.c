@@ -26,8 +26,10 @@ static SSL_CTX *load_web(const struct relay *r, struct err *e)
     char *cert = file_path(r->o->state, CERT_FILE), *key = file_path(r->o->state, KEY_FILE);
     SSL_CTX *ctx = NULL;
     if (cert && key && !file_exists(cert))
-        err_set(e, ERR_USAGE, WHY_NONE, "no web certificate in %s: make one with `culvert cert selfsigned --host NAME`, "
-                                        "install one with `culvert cert install FILE`, or give --cert and --key", r->o->state);
+        err_set(e, ERR_USAGE, WHY_NONE,
+                "no web certificate in %s: make one with `culvert cert selfsigned --host NAME`, "
+                "install one with `culvert cert install FILE`, or give --cert and --key",
+                r->o->state);
     else if (cert && key)
         ctx = tls_server_ctx(cert, key, e);
     free(cert);
@@ -35,7 +37,10 @@ static SSL_CTX *load_web(const struct relay *r, struct err *e)
     return ctx;
 }
 
-static bool has_tls(const struct relay *r) { return r->o->listen_count > 0; }
+static bool has_tls(const struct relay *r)
+{
+    return r->o->listen_count > 0;
+}
 
 static int load_keys(struct relay *r, struct err *e)
 {
@@ -184,7 +189,8 @@ static void on_policy(void *owner)
 {
     struct relay *r = owner;
     struct policy *p = keeper_policy(r->keeper);
-    list_each(&r->members, mi) {
+    list_each(&r->members, mi)
+    {
         struct member *m = list_entry(mi, struct member, node);
         const char *name = policy_name(p, m->pin);
         if (!name) {
@@ -221,9 +227,11 @@ static void reload(struct relay *r)
 static size_t work_left(const struct relay *r)
 {
     size_t n = r->fw.conduit_count + r->fw.flow_count;
-    list_each((struct list *)&r->members, mi) {
+    list_each((struct list *)&r->members, mi)
+    {
         const struct member *m = list_entry(mi, struct member, node);
-        list_each((struct list *)&m->visits, vi) {
+        list_each((struct list *)&m->visits, vi)
+        {
             const struct visit *v = list_entry(vi, struct visit, node);
             if (v->s.stream_count > v->listener_count)
                 n += v->s.stream_count - v->listener_count;
@@ -250,9 +258,11 @@ static void drain(struct relay *r)
     r->drain_until_ms = r->w->now_ms + r->o->drain_ms;
     log_event(LOG_INFO, "draining", LN("streams", work_left(r)), LN("seconds", r->o->drain_ms / 1000));
     close_ports(r);
-    list_each(&r->members, mi) {
+    list_each(&r->members, mi)
+    {
         struct member *m = list_entry(mi, struct member, node);
-        list_each(&m->visits, vi) {
+        list_each(&m->visits, vi)
+        {
             struct visit *v = list_entry(vi, struct visit, node);
             if (v->conn)
                 session_goaway(&v->s, 0, 2000, "the relay is going down");

@@ -30,7 +30,8 @@ typedef void visit_fn(const struct visit *v, json_t *rows);
 static json_t *each_visit(const struct relay *r, visit_fn *fn)
 {
     json_t *rows = json_array();
-    list_each((struct list *)&r->members, mi) {
+    list_each((struct list *)&r->members, mi)
+    {
         const struct member *m = list_entry(mi, struct member, node);
         list_each((struct list *)&m->visits, vi) fn(list_entry(vi, struct visit, node), rows);
     }
@@ -44,7 +45,8 @@ static void add_agent(const struct visit *v, json_t *rows)
 
 static void add_services(const struct visit *v, json_t *rows)
 {
-    list_each((struct list *)&v->listeners, it) {
+    list_each((struct list *)&v->listeners, it)
+    {
         const struct relay_listener *l = list_entry(it, struct relay_listener, node);
         char name[2 * SPEC_NAME_MAX + 2];
         if (!l->offer)
@@ -57,7 +59,8 @@ static void add_services(const struct visit *v, json_t *rows)
 
 static void add_forwards(const struct visit *v, json_t *rows)
 {
-    list_each((struct list *)&v->listeners, it) {
+    list_each((struct list *)&v->listeners, it)
+    {
         const struct relay_listener *l = list_entry(it, struct relay_listener, node);
         char at[ADDR_TEXT_MAX];
         if (!l->entry)
@@ -82,10 +85,10 @@ static void add_switched(struct stream *st, void *ctx)
     stream_get_info(st, &info);
     if (!info.switched || info.id % 2 == 0) // the asking side tells both
         return;
-    json_array_append_new(sw->rows, json_pack("{s:s,s:s,s:I,s:I,s:I}", "kind", "service", "agent", sw->v->m->name,
-                                              "bytes_in", (json_int_t)info.bytes_in, "bytes_out",
-                                              (json_int_t)info.bytes_out, "age_ms",
-                                              (json_int_t)((sw->v->m->r->w->now_us - info.opened_us) / 1000)));
+    json_array_append_new(sw->rows,
+                          json_pack("{s:s,s:s,s:I,s:I,s:I}", "kind", "service", "agent", sw->v->m->name, "bytes_in",
+                                    (json_int_t)info.bytes_in, "bytes_out", (json_int_t)info.bytes_out, "age_ms",
+                                    (json_int_t)((sw->v->m->r->w->now_us - info.opened_us) / 1000)));
 }
 
 static void add_visit_streams(const struct visit *v, json_t *rows)
@@ -131,26 +134,29 @@ static json_t *callers(const struct relay *r)
     const struct front_stats *s = &r->front.stats;
     return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "now", (int)r->front.count, "accepted",
                      (json_int_t)s->accepted, "turned_away", (json_int_t)s->turned_away, "tls_failed",
-                     (json_int_t)s->tls_failed, "late", (json_int_t)s->late, "not_found", (json_int_t)s->not_found, "bad",
-                     (json_int_t)s->bad, "upgraded", (json_int_t)s->upgraded);
+                     (json_int_t)s->tls_failed, "late", (json_int_t)s->late, "not_found", (json_int_t)s->not_found,
+                     "bad", (json_int_t)s->bad, "upgraded", (json_int_t)s->upgraded);
 }
 
 static json_t *agents(const struct relay *r)
 {
     const struct relay_stats *s = &r->stats;
     json_int_t sessions = 0, up = 0, open = 0;
-    list_each((struct list *)&r->members, mi) {
+    list_each((struct list *)&r->members, mi)
+    {
         const struct member *m = list_entry(mi, struct member, node);
-        list_each((struct list *)&m->visits, vi) {
+        list_each((struct list *)&m->visits, vi)
+        {
             const struct visit *v = list_entry(vi, struct visit, node);
             sessions++;
             up += v->conn != NULL;
             open += v->s.stream_count;
         }
     }
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "sessions", sessions, "up", up, "streams", open, "welcomed",
-                     (json_int_t)s->welcomed, "resumed", (json_int_t)s->resumed, "enrolled", (json_int_t)s->enrolled,
-                     "refused", (json_int_t)s->refused, "asked", (json_int_t)s->asked, "denied", (json_int_t)s->denied);
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "sessions", sessions, "up", up, "streams", open,
+                     "welcomed", (json_int_t)s->welcomed, "resumed", (json_int_t)s->resumed, "enrolled",
+                     (json_int_t)s->enrolled, "refused", (json_int_t)s->refused, "asked", (json_int_t)s->asked,
+                     "denied", (json_int_t)s->denied);
 }
 
 static json_t *status(void *owner)
