@@ -38,6 +38,12 @@ def unit_tests():
             yield pytest.param(test["cmd"], test["env"], test["timeout"], id=f"{folder}-{test['name']}")
 
 
+def test_threads():
+    """The one part with a thread of its own, under ThreadSanitizer. Without address randomisation, which it cannot take
+    where the kernel randomises many bits."""
+    run(["setarch", "-R", "build-tsan/test/unit/keeper"], 300, env={**os.environ, "TSAN_OPTIONS": "halt_on_error=1"})
+
+
 def fuzz_targets():
     folder = ROOT / "build-fuzz/test/fuzz"
     return sorted(path.name for path in folder.glob("fuzz_*") if path.is_file() and os.access(path, os.X_OK))
