@@ -151,8 +151,9 @@ class Demo:
         agents = self.relay.table("agents")
         if "site7" not in str(agents):
             raise Failure(f"the relay's table of agents lacks site7: {agents}")
-        say(f"   relay            {self.short(agents[0])}")
-        say(f"   agent            {self.short(self.agent.status())}")
+        say(f"   relay            {self.short(agents[0], 'agent state peer trust tls streams bytes_in bytes_out')}")
+        carrier = self.agent.status()["carrier"]
+        say(f"   agent            {self.short(carrier, 'state path peer trust tls issuer certificate')}")
         text = self.inside.output()
         lines = [line for line in text.splitlines() if "GET /file" in line]
         say(f"   web server       {lines[-1] if lines else 'nothing'}")
@@ -162,10 +163,8 @@ class Demo:
             raise Failure(f"a log holds a token: {secret.group(0)[:9]}…")
 
     @staticmethod
-    def short(row):
-        """A flat object in one line, without what is empty or nested."""
-        return ", ".join(f"{key} {value}" for key, value in row.items()
-                         if value not in ("", None, 0) and not isinstance(value, (dict, list)))[:200]
+    def short(row, keys):
+        return ", ".join(f"{key} {row[key]}" for key in keys.split() if key in row)
 
 
 def main():
