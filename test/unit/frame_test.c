@@ -137,7 +137,7 @@ static size_t encode(unsigned k, uint8_t *out)
 }
 
 static const char *const vectors[] = {
-#include "frame_vectors.h"
+#include "frame_vectors.inc"
 };
 
 static size_t from_hex(const char *hex, uint8_t *out)
