@@ -13,6 +13,7 @@
 
 #define FORWARD_CONDUITS_MAX 65536
 #define FORWARD_FLOWS_MAX 16384
+#define FORWARD_HELD_MAX (4 * 1024 * 1024) // datagrams of all flows that wait for their name to be resolved
 #define FORWARD_OPEN_MS 30000 // a caller waits this long for the far end's answer
 #define FORWARD_UDP_IDLE_MS 60000
 
@@ -33,6 +34,7 @@ struct forward {
     uint32_t udp_idle_ms;
     struct list conduits, flows, entries;
     uint32_t conduit_count, flow_count;
+    size_t held_bytes; // see FORWARD_HELD_MAX
     struct timer sweep; // looks for idle flows, a few times an idle time
     struct forward_stats stats;
 };

@@ -17,15 +17,19 @@ static void drop_held(struct udp_out *o)
         free(h);
     }
     o->last = &o->first;
+    if (o->held_bytes)
+        o->fw->held_bytes -= o->held_bytes;
     o->held_count = 0;
     o->held_bytes = 0;
 }
 
 static bool hold(struct udp_out *o, const uint8_t *data, size_t len)
 {
+    size_t size = sizeof(struct udp_held) + len;
     struct udp_held *h = NULL;
-    if (o->held_count < UDP_OUT_HELD_MAX && len <= UDP_OUT_HELD_BYTES - o->held_bytes)
-        h = malloc(sizeof(*h) + len);
+    if (o->held_count < UDP_OUT_HELD_MAX && size <= UDP_OUT_HELD_BYTES - o->held_bytes &&
+        size <= FORWARD_HELD_MAX - o->fw->held_bytes)
+        h = malloc(size);
     if (!h)
         return false;
     h->next = NULL;
@@ -34,7 +38,8 @@ static bool hold(struct udp_out *o, const uint8_t *data, size_t len)
     *o->last = h;
     o->last = &h->next;
     o->held_count++;
-    o->held_bytes += len;
+    o->held_bytes += size;
+    o->fw->held_bytes += size;
     return true;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Entries, targets, flows and SOCKS over a pair of sessions in memory, with real sockets of the loopback at both ends.
 #include "loop.h"
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -411,6 +412,43 @@ static void test_flow_bound(void **state)
     world_free(x);
 }
 
+// What waits for names that nobody resolves is bounded for all flows together.
+static void test_flow_held(void **state)
+{
+    static const char data[60000];
+    struct world *x = world_new();
+    struct addr at;
+    char server[64];
+    int silent = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), fds[40];
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(in);
+    assert_int_equal(bind(silent, (struct sockaddr *)&in, len), 0);
+    assert_int_equal(getsockname(silent, (struct sockaddr *)&in, &len), 0);
+    assert_true(addr_from(&at, (struct sockaddr *)&in, len));
+    assert_true(resolver_servers(x->r, addr_text(&at, server)));
+    snprintf(x->dest_host, sizeof(x->dest_host), "slow.example");
+    struct entry *en = enter(x, true, 0);
+    for (unsigned i = 0; i < 80; i++) {
+        if (i % 2 == 0) {
+            call(x, entry_addr(en, 0), SOCK_DGRAM);
+            fds[i / 2] = x->fd;
+        }
+        assert_int_equal(send(x->fd, data, sizeof(data), 0), sizeof(data));
+        loop_until(&x->w, x->far.stats.dgrams_in == i + 1);
+    }
+    assert_true(x->far.held_bytes <= FORWARD_HELD_MAX);
+    assert_true(x->far.held_bytes > FORWARD_HELD_MAX - 2 * sizeof(data));
+    assert_int_equal(x->far.stats.dgrams_dropped, 80 - x->far.held_bytes / sizeof(data));
+    entry_close(en);
+    loop_until(&x->w, x->far.flow_count == 0);
+    assert_int_equal(x->far.held_bytes, 0);
+    for (int i = 0; i < 40; i++)
+        close(fds[i]);
+    x->fd = -1;
+    close(silent);
+    world_free(x);
+}
+
 static void test_flow_denied(void **state)
 {
     struct world *x = world_new();
@@ -603,6 +641,7 @@ int main(void)
         cmocka_unit_test(test_turned_away),    cmocka_unit_test(test_session_ends),
         cmocka_unit_test(test_unix_target),    cmocka_unit_test(test_flow_sizes),
         cmocka_unit_test(test_flow_bound),     cmocka_unit_test(test_flow_denied),
+        cmocka_unit_test(test_flow_held),
         cmocka_unit_test(test_socks_connect),  cmocka_unit_test(test_socks_byte_by_byte_login),
         cmocka_unit_test(test_socks_refused),  cmocka_unit_test(test_socks_udp),
     };
