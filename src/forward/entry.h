@@ -7,7 +7,9 @@
 #include "forward/forward.h"
 #include "forward/listen.h"
 
-#define ENTRY_FLOWS_MAX 4096 // UDP callers of one entry at a time
+// UDP callers of one entry at a time, and of all entries of a session: sources are easily forged, so the last quarter of a
+// session's streams is left for connections.
+#define ENTRY_FLOWS_MAX (STREAMS_MAX / 4 * 3)
 
 struct entry;
 

@@ -67,12 +67,28 @@ static void deliver(struct flow *f, const uint8_t *data, size_t len)
     udp_sock_send_via(ef->sock, &ef->from, &ef->via, data, len);
 }
 
+// Asked before a stream is opened: a stranger's packets beyond the bounds must not cost the peer a frame each.
+static bool has_room(const struct entry *en)
+{
+    if (en->fw->flow_count < FORWARD_FLOWS_MAX)
+        return en->flow_count < en->flows_max;
+    en->fw->stats.flows_limited++;
+    return false;
+}
+
+static struct stream *open_stream(struct entry *en, struct frame_open *open)
+{
+    struct session *s = has_room(en) ? en->o.on_caller(en->o.owner, open) : NULL;
+    if (!s || s->stream_count - s->peer_stream_count >= ENTRY_FLOWS_MAX)
+        return NULL;
+    return session_open(s, open);
+}
+
 static struct entry_flow *start(struct entry *en, struct udp_sock *u, const struct addr *from)
 {
     struct frame_open open = {.origin = *from, .datagram = true};
     addr_unmap(&open.origin);
-    struct session *s = en->flow_count < en->flows_max ? en->o.on_caller(en->o.owner, &open) : NULL;
-    struct stream *st = s ? session_open(s, &open) : NULL;
+    struct stream *st = open_stream(en, &open);
     if (!st)
         return NULL;
     struct entry_flow *ef = calloc(1, sizeof(*ef));

@@ -412,6 +412,32 @@ static void test_flow_bound(void **state)
     world_free(x);
 }
 
+// Beyond the bounds of the process and of the session a packet costs its drop and no frame.
+static void test_flow_room(void **state)
+{
+    struct world *x = world_new();
+    struct session *s = &x->duo.agent.s;
+    struct entry *en = enter(x, true, 0);
+    char back[16];
+    call(x, entry_addr(en, 0), SOCK_DGRAM);
+    x->near.flow_count += FORWARD_FLOWS_MAX;
+    assert_int_equal(send(x->fd, "x", 1, 0), 1);
+    loop_until(&x->w, dropped(x) == 1);
+    assert_int_equal(s->stats.opened, 0);
+    assert_int_equal(x->near.stats.flows_limited, 1);
+    x->near.flow_count -= FORWARD_FLOWS_MAX;
+    s->stream_count += ENTRY_FLOWS_MAX;
+    assert_int_equal(send(x->fd, "x", 1, 0), 1);
+    loop_until(&x->w, dropped(x) == 2);
+    assert_int_equal(s->stats.opened, 0);
+    s->stream_count -= 1;
+    assert_int_equal(send(x->fd, "x", 1, 0), 1);
+    loop_until(&x->w, take_dgram(x->fd, back, sizeof(back)) == 1);
+    assert_int_equal(s->stats.opened, 1);
+    s->stream_count -= ENTRY_FLOWS_MAX - 1;
+    world_free(x);
+}
+
 // What waits for names that nobody resolves is bounded for all flows together.
 static void test_flow_held(void **state)
 {
@@ -641,7 +667,7 @@ int main(void)
         cmocka_unit_test(test_turned_away),    cmocka_unit_test(test_session_ends),
         cmocka_unit_test(test_unix_target),    cmocka_unit_test(test_flow_sizes),
         cmocka_unit_test(test_flow_bound),     cmocka_unit_test(test_flow_denied),
-        cmocka_unit_test(test_flow_held),
+        cmocka_unit_test(test_flow_held),      cmocka_unit_test(test_flow_room),
         cmocka_unit_test(test_socks_connect),  cmocka_unit_test(test_socks_byte_by_byte_login),
         cmocka_unit_test(test_socks_refused),  cmocka_unit_test(test_socks_udp),
     };
