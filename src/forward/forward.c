@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forward/forward.h"
+#include <string.h>
+#include "core/log.h"
 #include "forward/conduit.h"
 #include "forward/entry.h"
 #include "forward/flow.h"
@@ -66,6 +68,13 @@ static json_t *addr_json(const struct addr *a)
     return json_string(a && a->len ? addr_text(a, text) : "");
 }
 
+// What a peer asked for: its bytes may be no UTF-8, which JSON would refuse, or mean something to a terminal.
+static json_t *foreign_json(const char *text)
+{
+    char out[LOG_VALUE_MAX];
+    return json_string(log_escape(out, sizeof(out), text, strlen(text)));
+}
+
 // Milliseconds since a moment of the worker's clock.
 static json_int_t age_ms(const struct forward *fw, uint64_t then_us)
 {
@@ -78,9 +87,9 @@ json_t *forward_streams_json(const struct forward *fw)
     json_t *rows = json_array();
     list_each((struct list *)&fw->conduits, it) {
         const struct conduit *c = list_entry(it, struct conduit, node);
-        json_t *row = json_pack("{s:s, s:o, s:s, s:o, s:s, s:I, s:I, s:I}", "kind", c->ask.kind, "from",
-                                addr_json(&c->ask.origin), "to", c->ask.dest, "address", addr_json(&c->far_addr), "state",
-                                states[c->state], "sent", (json_int_t)c->pump.a_to_b, "received",
+        json_t *row = json_pack("{s:s, s:o, s:o, s:o, s:s, s:I, s:I, s:I}", "kind", c->ask.kind, "from",
+                                addr_json(&c->ask.origin), "to", foreign_json(c->ask.dest), "address",
+                                addr_json(&c->far_addr), "state", states[c->state], "sent", (json_int_t)c->pump.a_to_b, "received",
                                 (json_int_t)c->pump.b_to_a, "age_ms", age_ms(fw, c->opened_us));
         json_array_append_new(rows, row);
     }
@@ -92,9 +101,9 @@ json_t *forward_flows_json(const struct forward *fw)
     json_t *rows = json_array();
     list_each((struct list *)&fw->flows, it) {
         const struct flow *f = list_entry(it, struct flow, node);
-        json_t *row = json_pack("{s:s, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "kind", f->kind, "from",
-                                addr_json(&f->origin), "to", f->dest ? f->dest : "", "state", f->up ? "open" : "opening",
-                                "packets_sent", (json_int_t)f->out, "packets_received", (json_int_t)f->in, "sent",
+        json_t *row = json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "kind", f->kind, "from",
+                                addr_json(&f->origin), "to", foreign_json(f->dest ? f->dest : ""), "state",
+                                f->up ? "open" : "opening", "packets_sent", (json_int_t)f->out, "packets_received", (json_int_t)f->in, "sent",
                                 (json_int_t)f->out_bytes, "received", (json_int_t)f->in_bytes, "dropped",
                                 (json_int_t)f->dropped, "idle_ms", (json_int_t)(fw->w->now_ms - f->heard_ms), "age_ms",
                                 age_ms(fw, f->opened_us));

@@ -438,6 +438,41 @@ static void test_flow_room(void **state)
     world_free(x);
 }
 
+static void enter_odd(struct world *x, bool udp)
+{
+    struct addr at;
+    struct err e = ERR_INIT;
+    addr_parse_ip(&at, "127.0.0.1", 0);
+    struct entry *en = entry_open(&x->near, &(struct entry_options){.at = &at, .count = 1, .udp = udp, .kind = "local",
+                                                                    .dest = "a\xff\xc2\x9b\"b", .on_caller = on_caller,
+                                                                    .owner = x}, &e);
+    assert_non_null(en);
+    call(x, entry_addr(en, 0), udp ? SOCK_DGRAM : SOCK_STREAM);
+    assert_true(!udp || send(x->fd, "x", 1, 0) == 1);
+    loop_until(&x->w, udp ? x->near.flow_count == 1 : x->near.conduit_count == 1);
+}
+
+static void expect_row(json_t *rows, const char *to)
+{
+    assert_int_equal(json_array_size(rows), 1);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(rows, 0), "to")), to);
+    json_decref(rows);
+}
+
+// Names are foreign bytes: whatever they are, they hide no row and steer no terminal.
+static void test_odd_names(void **state)
+{
+    struct world *x = world_new();
+    enter_odd(x, false);
+    int first = x->fd;
+    enter_odd(x, true);
+    loop_until(&x->w, x->near.flow_count == 1 && x->near.conduit_count == 1);
+    expect_row(forward_flows_json(&x->near), "a\\xff\\xc2\\x9b\"b");
+    expect_row(forward_streams_json(&x->near), "a\\xff\\xc2\\x9b\"b");
+    close(first);
+    world_free(x);
+}
+
 // What waits for names that nobody resolves is bounded for all flows together.
 static void test_flow_held(void **state)
 {
@@ -668,6 +703,7 @@ int main(void)
         cmocka_unit_test(test_unix_target),    cmocka_unit_test(test_flow_sizes),
         cmocka_unit_test(test_flow_bound),     cmocka_unit_test(test_flow_denied),
         cmocka_unit_test(test_flow_held),      cmocka_unit_test(test_flow_room),
+        cmocka_unit_test(test_odd_names),
         cmocka_unit_test(test_socks_connect),  cmocka_unit_test(test_socks_byte_by_byte_login),
         cmocka_unit_test(test_socks_refused),  cmocka_unit_test(test_socks_udp),
     };
