@@ -18,7 +18,7 @@
 
 #define RELAY_PORTS_MAX 32    // --listen and --listen-plain
 #define MEMBER_VISITS_MAX 64  // sessions of one identity
-#define MEMBER_STREAMS_MAX 16384 // of all its sessions together
+#define MEMBER_STREAMS_MAX 8192 // of all its sessions together, either way
 #define VISIT_LISTENERS_MAX 256 // reverse listeners and offers of one session
 #define DRAIN_TICK_MS 50
 
@@ -102,6 +102,7 @@ struct relay_listener { // a reverse listener, or an offer
 
 // member.c
 struct member *member_find(struct relay *r, const uint8_t pin[PIN_SIZE]);
+bool member_is_full(const struct member *m); // has MEMBER_STREAMS_MAX
 void member_end(struct member *m, const char *why); // ends its visits; it is freed with the last
 // The visit of this session, or a new one; *resumed says which. NULL: no more sessions for this identity now.
 struct visit *visit_find(struct relay *r, const uint8_t pin[PIN_SIZE], const char *name,

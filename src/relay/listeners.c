@@ -95,7 +95,7 @@ static void take_over(struct relay_listener *l)
 static struct session *on_caller(void *owner, struct frame_open *open)
 {
     struct relay_listener *l = owner;
-    if (l->v->m->r->draining)
+    if (l->v->m->r->draining || member_is_full(l->v->m))
         return NULL;
     open->kind = OPEN_ACCEPTED;
     open->listener = stream_id(l->st);

@@ -18,6 +18,13 @@ struct member *member_find(struct relay *r, const uint8_t pin[PIN_SIZE])
     return NULL;
 }
 
+bool member_is_full(const struct member *m)
+{
+    size_t n = 0;
+    list_each((struct list *)&m->visits, it) n += list_entry(it, struct visit, node)->s.stream_count;
+    return n > MEMBER_STREAMS_MAX;
+}
+
 static struct member *member_new(struct relay *r, const uint8_t pin[PIN_SIZE])
 {
     struct member *m = calloc(1, sizeof *m);

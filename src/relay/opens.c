@@ -112,13 +112,6 @@ static void open_service(struct visit *v, struct stream *st, const struct frame_
         opens_refuse(v, st, WHY_LIMIT, open->host, "that agent takes no more streams");
 }
 
-static bool has_too_many(const struct member *m)
-{
-    size_t n = 0;
-    list_each((struct list *)&m->visits, it) n += list_entry(it, struct visit, node)->s.stream_count;
-    return n > MEMBER_STREAMS_MAX;
-}
-
 void opens_on(struct session *s, struct stream *st, const struct frame_open *open)
 {
     struct visit *v = s->owner;
@@ -127,7 +120,7 @@ void opens_on(struct session *s, struct stream *st, const struct frame_open *ope
         opens_refuse(v, st, WHY_LIMIT, open->host, "the relay is going down");
         return;
     }
-    if (has_too_many(v->m)) {
+    if (member_is_full(v->m)) {
         opens_refuse(v, st, WHY_LIMIT, open->host, "too many streams of this agent");
         return;
     }
