@@ -41,7 +41,7 @@ static int add_login(const struct option_value *v, struct proxy_url *p, struct e
 static int add_proxy(const struct option_value *v, struct connect *out, size_t count, struct err *e)
 {
     if (out->c.proxy_count == PAIRING_PROXIES)
-        return options_bad(v, e, "at most %d proxies", PAIRING_PROXIES);
+        return err_set(e, ERR_USAGE, WHY_NONE, "--proxy: at most %d of them", PAIRING_PROXIES);
     struct proxy_url *p = &out->proxies[out->c.proxy_count];
     if (proxy_url_parse(p, v->text, e) < 0) {
         const char *name =
@@ -51,7 +51,7 @@ static int add_proxy(const struct option_value *v, struct connect *out, size_t c
     }
     if (p->kind == PROXY_AUTO || p->kind == PROXY_NONE) {
         if (count > 1)
-            return options_bad(v, e, "stands alone");
+            return err_set(e, ERR_USAGE, WHY_NONE, "--proxy: auto and none stand alone");
         out->c.proxy_count = p->kind == PROXY_NONE; // one hop of kind none: direct
         return 0;
     }
