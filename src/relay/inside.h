@@ -20,6 +20,7 @@
 #define MEMBER_VISITS_MAX 64  // sessions of one identity
 #define MEMBER_STREAMS_MAX 8192 // of all its sessions together, either way
 #define VISIT_LISTENERS_MAX 256 // reverse listeners and offers of one session
+#define MEMBER_LISTENERS_MAX 512 // of all its sessions together
 #define DRAIN_TICK_MS 50
 
 struct relay;

@@ -193,16 +193,25 @@ static void start(struct relay_listener *l)
     if (listen_addrs(&spec, two, &l->count, &dual)) {
         memcpy(l->at, two, sizeof two);
         bind_entry(l, dual);
+    } else if (!policy_may_resolve_listen(policy_of(l->v), l->v->m->pin, l->port, l->udp)) {
+        refuse(l, WHY_POLICY, "no rule allows it");
     } else {
         resolve_start(l->v->m->r->resolver, &l->resolve, l->host, l->port, on_resolved);
     }
 }
 
+static bool has_too_many(const struct visit *v)
+{
+    size_t n = 0;
+    list_each(&v->m->visits, it) n += list_entry(it, struct visit, node)->listener_count;
+    return v->listener_count >= VISIT_LISTENERS_MAX || n >= MEMBER_LISTENERS_MAX;
+}
+
 void listener_on(struct visit *v, struct stream *st, const struct frame_open *open)
 {
-    struct relay_listener *l = v->listener_count < VISIT_LISTENERS_MAX ? calloc(1, sizeof *l) : NULL;
+    struct relay_listener *l = has_too_many(v) ? NULL : calloc(1, sizeof *l);
     if (!l) {
-        opens_refuse(v, st, WHY_LIMIT, open->host, "too many listeners of this session");
+        opens_refuse(v, st, WHY_LIMIT, open->host, "too many listeners of this agent");
         return;
     }
     l->v = v;

@@ -392,3 +392,14 @@ bool policy_may_resolve(const struct policy *p, const uint8_t pin[PIN_SIZE], con
             return true;
     return false;
 }
+
+bool policy_may_resolve_listen(const struct policy *p, const uint8_t pin[PIN_SIZE], uint16_t port, bool udp)
+{
+    const struct subject *s = find(p, pin);
+    for (size_t i = 0; s && i < s->rule_count; i++) {
+        const struct rule *r = &s->rules[i];
+        if (r->verb == RULE_LISTEN && r->kind == SPEC_NET && r->udp == udp && r->port_min <= port && port <= r->port_max)
+            return true;
+    }
+    return false;
+}

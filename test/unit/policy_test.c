@@ -94,6 +94,10 @@ static void the_other_questions(void **state)
     assert_false(policy_listen(p, alice, &good, true, &v));
     assert_false(policy_listen(p, alice, &wide, false, &v));
     assert_false(policy_listen(p, bob, &good, false, &v));
+    assert_true(policy_may_resolve_listen(p, alice, 8099, false));
+    assert_false(policy_may_resolve_listen(p, alice, 8100, false));
+    assert_false(policy_may_resolve_listen(p, alice, 8000, true));
+    assert_false(policy_may_resolve_listen(p, bob, 8000, false));
     assert_true(policy_listen_unix(p, alice, "/run/l", &v));
     assert_false(policy_listen_unix(p, alice, "/run/a", &v));
     assert_true(policy_offer(p, alice, "ssh", &v));

@@ -527,6 +527,37 @@ static void test_the_newest_session_has_the_listener(void **state)
     peer_fini(&old, true);
 }
 
+static void test_listeners_are_bounded_and_names_not_asked_for_nothing(void **state)
+{
+    struct bench *b = *state;
+    static struct peer p[3];
+    static struct talk offers[512], t;
+    char name[32];
+    join(b, &p[0], "site", NULL, "*");
+    talk_open(&p[0], &t, OPEN_LISTEN_TCP, "nobody.invalid", 8080);
+    assert_int_equal(t.link->err.why, WHY_POLICY); // not WHY_DNS: the name was not looked up
+    talk_close(&t);
+    for (int i = 1; i < 3; i++) {
+        peer_init(b, &p[i], &p[0].id);
+        peer_dial(&p[i], NULL);
+        assert_true(p[i].up);
+    }
+    for (int i = 0; i < 512; i++) {
+        snprintf(name, sizeof name, "service:s%d", i);
+        talk_open(&p[i / 256], &offers[i], OPEN_LISTEN_TCP, name, 0);
+        assert_int_equal(offers[i].open, LINK_OK);
+    }
+    for (int i = 0; i < 3; i += 2) { // full itself; the identity is full
+        talk_open(&p[i], &t, OPEN_LISTEN_TCP, "service:more", 0);
+        assert_int_equal(t.link->err.why, WHY_LIMIT);
+        talk_close(&t);
+    }
+    for (int i = 0; i < 512; i++)
+        talk_close(&offers[i]);
+    for (int i = 3; i-- > 0;)
+        peer_fini(&p[i], i == 0);
+}
+
 static void test_a_revoked_agent_is_out(void **state)
 {
     struct bench *b = *state;
@@ -599,6 +630,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_service_is_reached_through_the_relay, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_reverse_listener_lives_with_its_stream, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_newest_session_has_the_listener, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_listeners_are_bounded_and_names_not_asked_for_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_revoked_agent_is_out, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_dropped_rule_ends_its_listener, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_term_drains, setup, teardown),
