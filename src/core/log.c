@@ -2,12 +2,14 @@
 #include "core/log.h"
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 8192
+#define MESSAGES 256 // of which there are some dozens in the program; more have no bound
 
 static struct {
     enum log_level max;
@@ -180,11 +182,54 @@ static void format_line(struct line *l, enum log_level level, const char *messag
     add_fields(l, fields, false);
 }
 
-void log_emit(enum log_level level, const char *message, const struct log_field *fields)
+// One for each message, found by its address: messages are literals. Threads may write at the same time; a line more or less
+// at the turn of a second does no harm.
+struct burst {
+    _Atomic(const char *) message;
+    _Atomic uint64_t second;
+    _Atomic uint32_t lines;
+};
+
+static struct burst *find_burst(const char *message)
+{
+    static struct burst bursts[MESSAGES];
+    size_t at = ((uintptr_t)message * 0x9e3779b97f4a7c15u) >> 56;
+    for (size_t i = 0; i < MESSAGES; i++) {
+        struct burst *b = &bursts[(at + i) % MESSAGES];
+        const char *free_one = NULL;
+        if (atomic_compare_exchange_strong(&b->message, &free_one, message) || free_one == message)
+            return b;
+    }
+    return NULL;
+}
+
+// Whether one more line may be written now; *left: how many were not, when that is to be told.
+static bool take_line(struct burst *b, uint32_t *left)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    uint64_t now = (uint64_t)ts.tv_sec, then = atomic_exchange(&b->second, now);
+    uint32_t lines = then == now ? 0 : atomic_exchange(&b->lines, 0);
+    *left = lines > LOG_BURST ? lines - LOG_BURST : 0;
+    return atomic_fetch_add(&b->lines, 1) < LOG_BURST;
+}
+
+static void write_line(enum log_level level, const char *message, const struct log_field *fields)
 {
     struct line l = {.len = 0};
     format_line(&l, level, message, fields);
     l.text[l.len++] = '\n';
     ssize_t n = write(STDERR_FILENO, l.text, l.len); // one call a line: lines of threads do not mix
     (void)n;
+}
+
+void log_emit(enum log_level level, const char *message, const struct log_field *fields)
+{
+    struct burst *b = level < LOG_DEBUG ? find_burst(message) : NULL;
+    uint32_t left = 0;
+    if (b && !take_line(b, &left))
+        return;
+    if (left)
+        write_line(LOG_WARN, "lines left out", (const struct log_field[]){LS("message", message), LN("lines", left), {0}});
+    write_line(level, message, fields);
 }

@@ -2,13 +2,15 @@
 // The log: one line an event, `key=value` after a short sentence, or one JSON object, or journal priority prefixes;
 // always to stderr. Bytes of foreign origin outside 0x20…0x7e are written as \xNN, and values are cut at
 // LOG_VALUE_MAX, so no peer can forge a line or drive a terminal. Secrets are never passed to it. The sink is the only
-// process-wide state in the program.
+// process-wide state in the program. Of one message at most LOG_BURST lines a second are written, so that no peer fills a disk
+// with refusals; what was left out is counted and told before that message's next line. LOG_DEBUG and LOG_TRACE have no bound.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define LOG_VALUE_MAX 400
+#define LOG_BURST 200
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
 enum log_format { LOG_TEXT, LOG_JSON, LOG_JOURNAL };

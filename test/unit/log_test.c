@@ -5,8 +5,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include "core/log.h"
 
@@ -108,6 +110,56 @@ static void escape_cuts_whole_escapes(void **state)
     assert_string_equal(log_escape(out, sizeof(out), "", 0), "");
 }
 
+static uint64_t second(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    return (uint64_t)ts.tv_sec;
+}
+
+static unsigned count(FILE *f, const char *text)
+{
+    char line[512];
+    unsigned n = 0;
+    rewind(f);
+    while (fgets(line, sizeof(line), f))
+        n += strstr(line, text) != NULL;
+    return n;
+}
+
+static void a_flood_is_cut_and_counted(void **state)
+{
+    FILE *f = tmpfile();
+    int saved = dup(STDERR_FILENO);
+    unsigned sent = 0, told = 0, left = 0;
+    dup2(fileno(f), STDERR_FILENO);
+    log_setup(LOG_INFO, LOG_TEXT);
+    uint64_t first = second();
+    for (; sent < 20 * LOG_BURST; sent++)
+        log_event(LOG_INFO, "refused again", LS("to", "nobody"));
+    log_event(LOG_INFO, "something else");
+    unsigned seconds = (unsigned)(second() - first) + 1;
+    fflush(f);
+    unsigned shown = count(f, "refused again to=nobody");
+    while (second() == first + seconds - 1) // the next second's line tells
+        ;
+    log_event(LOG_INFO, "refused again", LS("to", "nobody"));
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    assert_true(shown >= LOG_BURST && shown <= seconds * LOG_BURST);
+    assert_int_equal(count(f, "something else"), 1);
+    assert_int_equal(count(f, "refused again to=nobody"), shown + 1);
+    char line[512];
+    rewind(f);
+    while (fgets(line, sizeof(line), f)) {
+        const char *at = strstr(line, "lines left out message=\"refused again\" lines=");
+        if (at && sscanf(strrchr(at, '=') + 1, "%u", &left) == 1)
+            told += left;
+    }
+    assert_int_equal(told + shown, sent);
+    fclose(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +168,7 @@ int main(void)
         cmocka_unit_test(json_parses_whatever_comes),
         cmocka_unit_test(long_values_and_many_fields_stay_one_line),
         cmocka_unit_test(escape_cuts_whole_escapes),
+        cmocka_unit_test(a_flood_is_cut_and_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
