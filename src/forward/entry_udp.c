@@ -68,20 +68,21 @@ static void deliver(struct flow *f, const uint8_t *data, size_t len)
 }
 
 // Asked before a stream is opened: a stranger's packets beyond the bounds must not cost the peer a frame each.
-static bool has_room(const struct entry *en)
+static bool has_room(const struct entry *en, const struct session *s)
 {
-    if (en->fw->flow_count < FORWARD_FLOWS_MAX)
-        return en->flow_count < en->flows_max;
-    en->fw->stats.flows_limited++;
-    return false;
+    return en->fw->flow_count < FORWARD_FLOWS_MAX && en->flow_count < en->flows_max &&
+           s->stream_count - s->peer_stream_count < ENTRY_FLOWS_MAX;
 }
 
 static struct stream *open_stream(struct entry *en, struct frame_open *open)
 {
-    struct session *s = has_room(en) ? en->o.on_caller(en->o.owner, open) : NULL;
-    if (!s || s->stream_count - s->peer_stream_count >= ENTRY_FLOWS_MAX)
+    struct session *s = en->o.on_caller(en->o.owner, open);
+    if (!s)
         return NULL;
-    return session_open(s, open);
+    if (has_room(en, s))
+        return session_open(s, open);
+    en->fw->stats.flows_limited++;
+    return NULL;
 }
 
 static struct entry_flow *start(struct entry *en, struct udp_sock *u, const struct addr *from)

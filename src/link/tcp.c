@@ -179,7 +179,8 @@ static enum link_status tcp_open(struct link *l)
 // Local sockets: one read makes one DATA frame, with its header and a WebSocket header in front. Carriers: as much as fits.
 static size_t prepare(struct tcp *t, struct buf **bufs, struct iovec *iov)
 {
-    size_t count = !t->is_bulk ? 1 : t->flags & TCP_CARRIER ? READ_BUFS : READ_BUFS_LOCAL;
+    // Two at least: 16 KiB of a program, or of TLS with its header, then cost one system call.
+    size_t count = !t->is_bulk ? 2 : t->flags & TCP_CARRIER ? READ_BUFS : READ_BUFS_LOCAL;
     for (size_t i = 0; i < count; i++) {
         bufs[i] = buf_get(&t->link.w->pool);
         size_t room = buf_tailroom(bufs[i]);

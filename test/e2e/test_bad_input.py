@@ -87,7 +87,8 @@ def test_version(tmp_path):
 
 @pytest.mark.parametrize("text, named", [
     ("[agent]\nnonsense = 1\n", "nonsense"), ("[agent]\nudp-idle = soon\n", "soon"), ("nonsense\n", ":1"),
-    ("[nonsense]\nx = 1\n", "nonsense"), ("[agent]\nL = broken\n", ""), ("[agent\n", ":1")])
+    ("[nonsense]\nx = 1\n", "nonsense"), ("[agent]\nL = broken\n", ""), ("[agent\n", ":1"),
+    ("\x00\x01\x02", ":1")])
 def test_a_bad_configuration_file_names_its_line(tmp_path, text, named):
     path = tmp_path / "culvert.ini"
     path.write_text(text)

@@ -70,7 +70,7 @@ def test_flows_are_bounded_and_counted(shared, relay, echoing):
                 break
     flows = agent.table("flows")
     assert 2500 < len(flows) <= 3072
-    wait_for("a count of what was turned away", lambda: "limited" in str(agent.status()) or "dropped" in str(agent.status()))
+    wait_for("a count of what was turned away", lambda: agent.status()["forwarding"]["flows_over_limit"] > 0)
 
 
 def test_udp_and_tcp_on_the_same_target(shared, relay, echoing):
