@@ -17,7 +17,7 @@
 #define BUF_ROOM (BUF_SIZE - BUF_HEADROOM)
 #define BUF_SMALL_MAX 2048 // largest storage of a small buffer
 #define POOL_HOT 4         // idle full buffers that keep their memory: 64 KiB
-#define POOL_HOT_MAX 4096  // the same between two calls of pool_trim: 64 MiB
+#define POOL_HOT_MAX 16384 // the same between two calls of pool_trim: 256 MiB
 #define POOL_TRIM_MS 500   // how often the worker trims while there is something to trim
 
 struct pool;
