@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from testenv.net import ask, ask_udp, pattern_bytes, udp
-from testenv.proc import wait_for
+from testenv.proc import free_port, wait_for
 
 SIZES = [0, 1, 64, 1200, 1472, 1500, 8192, 16319, 16320, 16321, 16328, 32768, 65506, 65507]
 KINDS = ["local", "reverse", "service"]
@@ -74,7 +74,7 @@ def test_flows_are_bounded_and_counted(shared, relay, echoing):
 
 
 def test_udp_and_tcp_on_the_same_target(shared, relay, echoing):
-    server = shared.server()
+    server = shared.server(at=f"127.0.0.1:{free_port()}")
     both = shared.udp_echo(server.at)
     agent = shared.joined(relay, "both").start(["-L", f"0:{server.at}", "-L", f"0:{both.at}/udp"])
     assert ask(agent.at(0), b"tcp") == b"tcp"
@@ -83,9 +83,7 @@ def test_udp_and_tcp_on_the_same_target(shared, relay, echoing):
 
 
 def test_a_port_where_nobody_listens_does_not_end_the_forward(shared, relay):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     agent = shared.joined(relay, "nobody", allow=["127.0.0.1:*/udp"]).start(["-L", f"0:127.0.0.1:{port}/udp"])
     with udp(agent.at()) as s:
         for _ in range(5):

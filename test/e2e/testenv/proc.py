@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes: started with a log file, awaited by what they do and never by sleeping a fixed time, ended by pid."""
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -27,11 +28,33 @@ def wait_for(what, condition, patience=PATIENCE):
         time.sleep(POLL)
 
 
-def free_port(kind=socket.SOCK_STREAM, host="127.0.0.1"):
+def ephemeral_floor():
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        return 32768
+
+
+given_ports = set()
+
+
+def free_port(host="127.0.0.1"):
+    """A port that is free for TCP and UDP, given once, and below those that the kernel hands to whoever asks for any:
+    nobody else gets it by chance before it is used, or between two uses."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, kind) as s:
-        s.bind((host, 0))
-        return s.getsockname()[1]
+    for _ in range(1000):
+        port = random.randrange(10000, ephemeral_floor())
+        if port in given_ports:
+            continue
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as tcp, socket.socket(family, socket.SOCK_DGRAM) as udp:
+                tcp.bind((host, port))
+                udp.bind((host, port))
+        except OSError:
+            continue
+        given_ports.add(port)
+        return port
+    raise NotReady("no free port found")
 
 
 def can_connect(port, host="127.0.0.1"):
