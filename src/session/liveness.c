@@ -3,7 +3,7 @@
 #include <stddef.h>
 
 #define STRIKES_MAX 6
-#define BELIEVED 64 // answered PINGs, doubled by each strike, until a longer silence is tried again
+#define BELIEVED 128 // answered PINGs, doubled by each strike, until a longer silence is tried again
 
 static uint64_t later(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t since(uint64_t from, uint64_t now) { return now > from ? now - from : 0; }
