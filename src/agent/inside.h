@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The inside of the agent, for the files of this folder only. The agent owns its uplink, its session, and the things that a
+// The inside of the agent, for the files of this folder only. The agent owns its uplinks (each with a session), and the things that a
 // person asked for: locals (-L, -D), reverses (-R) and offers. Everything lives on one worker.
 #pragma once
 #include <jansson.h>
 #include "agent/agent.h"
 #include "agent/uplink.h"
 #include "control/control.h"
+#include "core/log.h"
 #include "forward/entry.h"
 #include "forward/forward.h"
 #include "forward/socks.h"
 #include "trust/policy.h"
 
-#define AGENT_PARK_MS 600000   // without a carrier for this long: the session's streams are given up
 #define AGENT_LEAVE_MS 1500    // for our GOAWAY to arrive
 #define AGENT_DRAIN_MS 30000
 #define REVERSE_RETRY_MS 60000 // doubled up to REVERSE_RETRY_MAX_MS
@@ -48,13 +48,12 @@ struct agent {
     struct worker w;
     const struct agent_options *o;
     struct agent_state state;
-    struct agent_relay *relay; // in state, or `elsewhere`
-    struct agent_relay elsewhere;
     struct resolver *resolver;
-    struct budget budget;
-    struct session session;
-    bool has_session;
-    struct uplink uplink;
+    struct budget budget; // of all uplinks' sessions
+    bool has_budget;
+    struct uplink *uplinks; // they do not move
+    size_t uplink_count;
+    struct uplink *current; // where new streams go
     struct forward fw;
     bool has_forward;
     struct local *locals;
@@ -67,10 +66,10 @@ struct agent {
     uv_signal_t signals[3];
     bool stdio_started, stdio_over;
     bool joining;
-    bool was_up, ready_told, end_sent;
+    bool ready_told;
     enum { AGENT_RUNNING, AGENT_DRAINING, AGENT_LEAVING } life;
     uint64_t drain_until_ms;
-    struct timer tick, park; // tick: drain and leave
+    struct timer tick; // drain and leave
     struct wake check;       // is all up: tell; is all over: end
     uint64_t since;
     int status;
@@ -79,7 +78,19 @@ struct agent {
 
 // agent.c
 void agent_end(struct agent *a, int status, const struct err *err); // drains nothing: says goodbye and stops
+void agent_stop(struct agent *a, int status, const struct err *err); // stops at once
 void agent_check(struct agent *a);                                  // posts the check
+// -W shares its terminal with ssh: what goes well is not worth a line there.
+enum log_level agent_chatter(const struct agent *a);
+
+// relays.c
+// Makes the uplinks: to `only` when it is not NULL, else to those that the flags name.
+int relays_init(struct agent *a, const struct agent_connect *c, const struct relay_url *only, struct err *e);
+void relays_start(struct agent *a);
+void relays_reload(struct agent *a); // reads the state again and dials now
+size_t relays_up(const struct agent *a); // how many are connected
+struct session *agent_session(struct agent *a); // where new streams go; it may be parked
+static inline struct uplink *uplink_of(const struct session *s) { return s->owner; }
 
 // locals.c
 int locals_open(struct agent *a, struct err *e);

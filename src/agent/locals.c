@@ -36,7 +36,7 @@ static struct session *on_caller(void *owner, struct frame_open *open)
     if (a->life != AGENT_RUNNING)
         return NULL;
     fill_open(open, &l->spec->dest, l->spec->udp);
-    return &a->session;
+    return agent_session(a);
 }
 
 // --- SOCKS
@@ -46,7 +46,7 @@ static void socks_connect(void *owner, const struct conduit_ask *ask, const stru
     struct agent *a = owner;
     struct frame_open open = {.kind = OPEN_TCP, .port = dest->port, .origin = ask->origin};
     snprintf(open.host, sizeof(open.host), "%s", dest->host);
-    conduit_to_stream(&a->fw, ask, &a->session, &open);
+    conduit_to_stream(&a->fw, ask, agent_session(a), &open);
 }
 
 static struct stream *socks_flow(void *owner, const struct socks_dest *dest, const struct addr *origin)
@@ -54,7 +54,7 @@ static struct stream *socks_flow(void *owner, const struct socks_dest *dest, con
     struct agent *a = owner;
     struct frame_open open = {.kind = OPEN_UDP, .port = dest->port, .origin = *origin};
     snprintf(open.host, sizeof(open.host), "%s", dest->host);
-    return session_open(&a->session, &open);
+    return session_open(agent_session(a), &open);
 }
 
 static void on_socks_caller(void *owner, struct link *link, const struct addr *peer)
@@ -209,5 +209,5 @@ void stdio_start(struct agent *a)
     fill_open(&open, a->o->stdio, false);
     conduit_to_stream(&a->fw, &(struct conduit_ask){.kind = "stdio", .caller = stdio_link(&a->w, STDIN_FILENO, STDOUT_FILENO),
                                                     .dest = spec_dest_text(a->o->stdio, dest), .ops = &ops, .owner = a, .quiet = true},
-                      &a->session, &open);
+                      agent_session(a), &open);
 }

@@ -22,7 +22,7 @@ bool reverse_allows(void *ctx, const char *name, const struct addr *to, bool udp
     struct agent *a = ctx;
     char where[ADDR_TEXT_MAX];
     struct verdict verdict;
-    if (policy_dial(a->policy, a->relay->pins[0], name, to, udp, &verdict))
+    if (policy_dial(a->policy, a->uplinks[0].relay.pins[0], name, to, udp, &verdict))
         return true;
     log_event(LOG_INFO, "reverse SOCKS refused", LS("to", name), LS("address", addr_text(to, where)),
               LS("reason", verdict.text));
@@ -42,15 +42,15 @@ struct stream *reverse_listen(void *owner, const struct addr *at)
     struct frame_open open = {.kind = OPEN_LISTEN_UDP};
     char host[ADDR_TEXT_MAX];
     snprintf(open.host, sizeof(open.host), "%s", addr_host(at, host));
-    return session_open(&a->session, &open);
+    return session_open(agent_session(a), &open);
 }
 
 static int make_policy(struct agent *a, struct err *e)
 {
     a->policy = policy_new();
-    policy_add(a->policy, a->relay->pins[0], "relay");
+    policy_add(a->policy, a->uplinks[0].relay.pins[0], "relay");
     for (size_t i = 0; i < a->o->allow_count; i++) {
-        if (!policy_add_rule(a->policy, a->relay->pins[0], &a->o->allows[i]))
+        if (!policy_add_rule(a->policy, a->uplinks[0].relay.pins[0], &a->o->allows[i]))
             return err_set(e, ERR_USAGE, WHY_NONE, "--allow: at most %d rules", POLICY_RULES_MAX);
     }
     return 0;
@@ -113,7 +113,7 @@ static struct reverse *find_offer(struct agent *a, const char *host)
 
 void agent_on_open(struct session *s, struct stream *st, const struct frame_open *open)
 {
-    struct agent *a = s->owner;
+    struct agent *a = uplink_of(s)->owner;
     struct reverse *r = NULL;
     if (open->kind == OPEN_ACCEPTED)
         r = find_listener(a, open->listener);
@@ -160,7 +160,7 @@ static void ask(struct reverse *r)
     struct frame_open open = {0};
     close_stream(r);
     fill_open(&open, r);
-    r->st = session_open(&r->a->session, &open);
+    r->st = session_open(agent_session(r->a), &open);
     if (!r->st)
         return; // drained: the next session asks
     r->link = stream_link(r->st);
@@ -188,7 +188,7 @@ static void on_over(struct reverse *r, const struct err *err)
 {
     struct agent *a = r->a;
     struct err e = ERR_INIT;
-    bool parked = a->uplink.state != UPLINK_UP || err->why == WHY_LOST;
+    bool parked = !uplink_is_up(a->current) || err->why == WHY_LOST;
     err_copy(&e, err);
     if (e.why == WHY_MOVED)
         err_set(&e, ERR_FAILED, WHY_MOVED, "moved: a newer agent with this key has taken it over");
@@ -229,7 +229,7 @@ static void on_wake(struct wake *wake)
 static void on_retry(struct timer *timer)
 {
     struct reverse *r = container_of(timer, struct reverse, retry);
-    if (r->a->uplink.state == UPLINK_UP)
+    if (uplink_is_up(r->a->current))
         ask(r);
     else
         r->state = REVERSE_IDLE;

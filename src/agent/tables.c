@@ -59,7 +59,7 @@ static json_t *services(const struct agent *a)
         char to[SPEC_TEXT_MAX], name[2 * SPEC_NAME_MAX + 2];
         if (!r->offer)
             continue;
-        snprintf(name, sizeof(name), "%.63s@%.63s", r->offer->name, a->uplink.name);
+        snprintf(name, sizeof(name), "%.63s@%.63s", r->offer->name, a->current->name);
         json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:I}", "service", name, "to",
                                               spec_dest_text(&r->offer->dest, to), "udp", r->offer->udp ? "yes" : "no",
                                               "state", reverse_names[r->state], "callers", (json_int_t)r->callers));
@@ -81,23 +81,23 @@ static json_t *table(void *owner, const char *name)
 
 static const char *trust(const struct agent *a)
 {
-    const struct conn *c = a->uplink.conn;
-    const struct link_facts *f = uplink_facts(&a->uplink);
+    const struct conn *c = a->current->conn;
+    const struct link_facts *f = uplink_facts(a->current);
     if (!c || !f)
         return "";
     if (c->peeled)
         return "peeled";
-    return f->has_exporter && a->uplink.peel ? "intercepted, or behind a front" : "inner TLS";
+    return f->has_exporter && a->current->peel ? "intercepted, or behind a front" : "inner TLS";
 }
 
 static json_t *carrier(const struct agent *a)
 {
-    const struct link_facts *f = uplink_facts(&a->uplink);
-    const struct session *s = &a->session;
+    const struct link_facts *f = uplink_facts(a->current);
+    const struct session *s = &a->current->session;
     char peer[ADDR_TEXT_MAX];
-    json_t *o = json_pack("{s:s, s:I, s:I, s:s}", "state", uplink_names[a->uplink.state], "attempts",
-                          (json_int_t)a->uplink.attempts, "connected_times", (json_int_t)a->uplink.ups, "last_error",
-                          a->uplink.last_error);
+    json_t *o = json_pack("{s:s, s:I, s:I, s:s}", "state", uplink_names[a->current->state], "attempts",
+                          (json_int_t)a->current->attempts, "connected_times", (json_int_t)a->current->ups, "last_error",
+                          a->current->last_error);
     if (!f)
         return o;
     json_object_set_new(o, "path", json_string(f->path));
@@ -107,15 +107,15 @@ static json_t *carrier(const struct agent *a)
     json_object_set_new(o, "certificate", json_string(f->outer_trusted ? "trusted" : f->outer_reason));
     json_object_set_new(o, "trust", json_string(trust(a)));
     json_object_set_new(o, "rtt_ms", json_real(s->srtt_us / 1000.0));
-    json_object_set_new(o, "up_seconds", json_integer((json_int_t)((a->w.now_ms - a->uplink.up_ms) / 1000)));
+    json_object_set_new(o, "up_seconds", json_integer((json_int_t)((a->w.now_ms - a->current->up_ms) / 1000)));
     return o;
 }
 
 static json_t *session_json(const struct agent *a)
 {
-    const struct session_stats *s = &a->session.stats;
+    const struct session_stats *s = &a->current->session.stats;
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", //
-                     "streams", (json_int_t)a->session.stream_count, "opened", (json_int_t)s->opened, "refused",
+                     "streams", (json_int_t)a->current->session.stream_count, "opened", (json_int_t)s->opened, "refused",
                      (json_int_t)s->refused, "reset", (json_int_t)s->reset, "bytes_in", (json_int_t)s->bytes_in,
                      "bytes_out", (json_int_t)s->bytes_out, "packets_in", (json_int_t)s->dgrams_in, "packets_out",
                      (json_int_t)s->dgrams_out, "packets_dropped",
@@ -127,8 +127,8 @@ static json_t *status(void *owner)
 {
     const struct agent *a = owner;
     char pin[PIN_TEXT_MAX], url[URL_TEXT_MAX];
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:o}", "name", a->uplink.name, "relay",
-                     relay_url_text(&a->relay->url, url), "pin", pin_text(a->state.id.pin, pin), "carrier", carrier(a),
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:o}", "name", a->current->name, "relay",
+                     relay_url_text(&a->current->relay.url, url), "pin", pin_text(a->state.id.pin, pin), "carrier", carrier(a),
                      "session", session_json(a), "forwarding", forward_stats_json(&a->fw), "memory_bytes",
                      (json_int_t)a->budget.used, "forwards", forwards(a));
 }
@@ -141,7 +141,7 @@ void agent_tell_ready(struct agent *a)
     int fd = a->o->ready_fd;
     if (fd < 0)
         return;
-    json_t *o = json_pack("{s:s, s:s, s:o, s:o}", "relay", relay_url_text(&a->relay->url, url), "name", a->uplink.name,
+    json_t *o = json_pack("{s:s, s:s, s:o, s:o}", "relay", relay_url_text(&a->current->relay.url, url), "name", a->current->name,
                           "forwards", forwards(a), "services", services(a));
     bool told = o && json_dumpfd(o, fd, JSON_COMPACT) == 0 && write(fd, "\n", 1) == 1;
     if (!told)

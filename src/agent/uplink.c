@@ -26,37 +26,72 @@ static int join_headers(struct uplink *u, const struct agent_connect *c, struct 
     return 0;
 }
 
-void uplink_pins(struct uplink *u) { u->dial_options.pin_count = agent_relay_pins(u->relay, u->pins); }
+void uplink_set_relay(struct uplink *u, const struct agent_relay *relay)
+{
+    struct relay_url url = u->relay.url;
+    u->relay = *relay;
+    if (u->elsewhere)
+        u->relay.url = url;
+    u->dial_options.pin_count = agent_relay_pins(&u->relay, u->pins);
+}
 
 static int make_options(struct uplink *u, const struct agent_connect *c, const struct identity *id, struct err *e)
 {
     struct dial_options *o = &u->dial_options;
-    *o = (struct dial_options){.relay = &u->relay->url, .route = &u->route, .host = c->host, .sni = c->sni,
+    *o = (struct dial_options){.relay = &u->relay.url, .route = &u->route, .host = c->host, .sni = c->sni,
                                .pins = u->pins};
-    uplink_pins(u);
-    o->outer_report = c->outer == AGENT_OUTER_DEFAULT ? u->relay->outer_report : c->outer == AGENT_OUTER_REPORT;
+    o->pin_count = agent_relay_pins(&u->relay, u->pins);
+    o->outer_report = c->outer == AGENT_OUTER_DEFAULT ? u->relay.outer_report : c->outer == AGENT_OUTER_REPORT;
     if (join_headers(u, c, e) < 0)
         return -1;
     o->headers = *u->headers ? u->headers : NULL;
     o->inner = tls_inner_ctx(false, id->cert, id->key, e);
     if (!o->inner)
         return -1;
-    if (u->relay->url.tls)
+    if (u->relay.url.tls)
         o->outer = tls_client_ctx(c->ca_file, e);
-    return u->relay->url.tls && !o->outer ? -1 : 0;
+    return u->relay.url.tls && !o->outer ? -1 : 0;
 }
+
+// --- the session
+
+static void new_session(struct uplink *u)
+{
+    uint8_t id[16];
+    worker_random(u->w, id, sizeof(id));
+    session_init(&u->session, u->w, true, id, u->ops->session, u, u->budget);
+}
+
+// Nobody waits for ever: what was held without a carrier is given up, and the next carrier carries a new session.
+static void on_park_over(struct timer *timer)
+{
+    struct uplink *u = container_of(timer, struct uplink, park);
+    struct err e = ERR_INIT;
+    err_set(&e, ERR_UNREACHED, WHY_LOST, "no connection to the relay for %d minutes", UPLINK_PARK_MS / 60000);
+    uplink_drop(u);
+    session_fini(&u->session, &e);
+    new_session(u);
+    err_fini(&e);
+    uplink_retry(u, 0, 0);
+}
+
+// --- beginning and end
 
 static void on_retry(struct timer *timer) { uplink_start(container_of(timer, struct uplink, retry)); }
 
 static void on_deadline(struct timer *timer);
 
-int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct session *s, const struct agent_relay *relay,
-                const struct agent_connect *c, const struct identity *id, const struct uplink_ops *ops, struct err *e)
+int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct budget *budget, const struct agent_relay *relay,
+                const struct agent_connect *c, const struct identity *id, const struct uplink_ops *ops, void *owner,
+                struct err *e)
 {
-    *u = (struct uplink){.w = w, .resolver = r, .session = s, .relay = relay, .ops = *ops, .peel = !c->peel_never};
+    *u = (struct uplink){.w = w, .resolver = r, .budget = budget, .relay = *relay, .ops = ops, .owner = owner,
+                         .peel = !c->peel_never};
     timer_init(&u->retry, on_retry);
     timer_init(&u->deadline, on_deadline);
+    timer_init(&u->park, on_park_over);
     worker_random(w, u->instance, sizeof(u->instance));
+    new_session(u);
     snprintf(u->name, sizeof(u->name), "%s", relay->name);
     if (proxy_find(&u->route, &relay->url, c->proxies, c->proxy_count, relay->proxies, relay->proxy_count, environment,
                    e) < 0)
@@ -69,11 +104,15 @@ void uplink_fini(struct uplink *u)
     if (!u->w)
         return;
     uplink_drop(u);
+    timer_stop(u->w, &u->park);
+    session_fini(&u->session, NULL);
     SSL_CTX_free(u->dial_options.outer);
     SSL_CTX_free(u->dial_options.inner);
     proxy_route_wipe(&u->route);
     free(u->headers);
     u->headers = NULL;
+    OPENSSL_cleanse(&u->relay, sizeof(u->relay));
+    u->w = NULL;
 }
 
 // --- down
@@ -87,7 +126,9 @@ static void down(struct uplink *u, const struct err *err, const struct frame_wel
     err_copy(&why, err); // err and refusal live in what is dropped here
     snprintf(u->last_error, sizeof(u->last_error), "%s", err_text(&why));
     uplink_drop(u);
-    u->ops.on_down(u->ops.owner, &why, refusal ? &said : NULL, was_up);
+    if (was_up)
+        timer_set(u->w, &u->park, UPLINK_PARK_MS);
+    u->ops->on_down(u, &why, refusal ? &said : NULL, was_up);
     err_fini(&why);
 }
 
@@ -105,7 +146,7 @@ static void fail_text(struct uplink *u, const char *text)
 {
     struct err e = ERR_INIT;
     char where[URL_TEXT_MAX];
-    err_set(&e, ERR_UNREACHED, WHY_TIMEOUT, "dial %s: %s", relay_url_where(&u->relay->url, where), text);
+    err_set(&e, ERR_UNREACHED, WHY_TIMEOUT, "dial %s: %s", relay_url_where(&u->relay.url, where), text);
     down(u, &e, NULL);
     err_fini(&e);
 }
@@ -120,7 +161,7 @@ static void on_deadline(struct timer *timer)
 static bool on_welcome(struct conn *c, const struct frame_welcome *welcome)
 {
     struct uplink *u = c->owner;
-    struct session *s = u->session;
+    struct session *s = &u->session;
     bool fresh = !s->has_birth || CRYPTO_memcmp(s->birth, welcome->birth, sizeof(s->birth)) != 0;
     if (fresh && s->has_birth) {
         struct err e = ERR_INIT;
@@ -133,9 +174,10 @@ static bool on_welcome(struct conn *c, const struct frame_welcome *welcome)
     u->state = UPLINK_UP;
     u->ups++;
     u->up_ms = u->w->now_ms;
+    timer_stop(u->w, &u->park);
     u->last_error[0] = 0;
     snprintf(u->name, sizeof(u->name), "%s", welcome->name);
-    u->ops.on_up(u->ops.owner, welcome, fresh);
+    u->ops->on_up(u, welcome, fresh);
     return true;
 }
 
@@ -149,7 +191,7 @@ static void on_conn_down(struct conn *c, const struct err *err, const struct fra
         e.kind = ERR_UNREACHED;
     bool hops = u->route.count > 0 && !strstr(err_text(&e), "via "); // what went wrong may be a proxy's doing
     if (u->state != UPLINK_UP)
-        err_prefix(&e, "dial %s%s%s", relay_url_where(&u->relay->url, where), hops ? " " : "", hops ? u->route.path : "");
+        err_prefix(&e, "dial %s%s%s", relay_url_where(&u->relay.url, where), hops ? " " : "", hops ? u->route.path : "");
     down(u, &e, refusal);
     err_fini(&e);
 }
@@ -159,19 +201,19 @@ static const struct conn_ops conn_ops = {.on_welcome = on_welcome, .on_down = on
 static void on_dialled(struct dial *d, struct link *inner, const struct err *err)
 {
     struct uplink *u = container_of(d, struct uplink, dial);
-    struct frame_hello hello = {.ver_min = 1, .ver_max = 1, .carrier = ++u->session->carrier_number};
+    struct frame_hello hello = {.ver_min = 1, .ver_max = 1, .carrier = ++u->session.carrier_number};
     timer_stop(u->w, &u->deadline);
     if (!inner) {
         down(u, err, NULL);
         return;
     }
-    memcpy(hello.session, u->session->id, sizeof(hello.session));
+    memcpy(hello.session, u->session.id, sizeof(hello.session));
     memcpy(hello.instance, u->instance, sizeof(hello.instance));
-    hello.has_token = u->relay->has_token;
+    hello.has_token = u->relay.has_token;
     if (hello.has_token)
-        memcpy(hello.token, u->relay->token, sizeof(hello.token));
+        memcpy(hello.token, u->relay.token, sizeof(hello.token));
     u->state = UPLINK_OPENING;
-    u->conn = conn_agent(u->w, inner, &hello, u->peel, AGENT_OPEN_MS, u->session, &conn_ops, u);
+    u->conn = conn_agent(u->w, inner, &hello, u->peel, AGENT_OPEN_MS, &u->session, &conn_ops, u);
     OPENSSL_cleanse(&hello, sizeof(hello));
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// An agent's way to its relay: dials, opens a carrier, attaches the session, and does it again after each loss, waiting longer
-// each time. What a loss means (try again, or end) is its owner's to say. Owns the dial, the conn and the contexts; the
-// session is the owner's.
+// One relay as this agent uses it: dials, opens a carrier, attaches the session, and does it again after each loss, waiting
+// longer each time. What a loss means (try again, or end) is its owner's to say. Owns the session, the dial, the conn and the
+// contexts, and a copy of what the state knows of the relay. A session without a carrier is given up after UPLINK_PARK_MS.
 #pragma once
 #include "agent/agent.h"
 #include "dial/backoff.h"
@@ -9,22 +9,29 @@
 #include "session/conn.h"
 #include "trust/agent_state.h"
 
+#define UPLINK_PARK_MS 600000 // without a carrier for this long: the session's streams are given up
+
 enum uplink_state { UPLINK_DOWN, UPLINK_DIALLING, UPLINK_OPENING, UPLINK_UP };
+
+struct uplink;
 
 struct uplink_ops {
     // WELCOME is in, the carrier is about to carry the session; fresh: it is another session at the relay's end than before.
-    void (*on_up)(void *owner, const struct frame_welcome *welcome, bool fresh);
+    void (*on_up)(struct uplink *u, const struct frame_welcome *welcome, bool fresh);
     // The carrier, or the attempt, is over. The owner calls uplink_retry, or ends. refusal: the relay's, or NULL.
-    void (*on_down)(void *owner, const struct err *err, const struct frame_welcome *refusal, bool was_up);
-    void *owner;
+    void (*on_down)(struct uplink *u, const struct err *err, const struct frame_welcome *refusal, bool was_up);
+    const struct session_ops *session; // of its session, whose owner is the uplink
 };
 
 struct uplink {
     struct worker *w;
     struct resolver *resolver;
-    struct session *session;
-    const struct agent_relay *relay; // borrowed
-    struct uplink_ops ops;
+    void *owner;
+    const struct uplink_ops *ops;
+    struct agent_relay relay; // a copy: the state's may move
+    bool elsewhere;           // reached by another URL than the one joined by: nothing of it is written to the state
+    struct session session;
+    struct budget *budget;
     enum uplink_state state;
     struct proxy_route route;
     struct dial_options dial_options;
@@ -35,20 +42,23 @@ struct uplink {
     struct dial dial;
     struct conn *conn;
     struct backoff backoff;
-    struct timer retry, deadline; // deadline: of dialling
+    struct timer retry, deadline, park; // deadline: of dialling
+    bool end_sent;              // our end is out: the agent leaves
     uint64_t attempts, ups, up_ms;
     uint64_t carried;           // bytes of the carrier that was lost last
     char last_error[ERR_TEXT_MAX];
     char name[64];              // what the relay calls us
 };
 
-// Reads what the flags name (CA file); 0, or -1 with *e set. `relay` must stay.
-int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct session *s, const struct agent_relay *relay,
-                const struct agent_connect *c, const struct identity *id, const struct uplink_ops *ops, struct err *e);
-void uplink_fini(struct uplink *u);
-void uplink_pins(struct uplink *u);  // the relay's pins have changed: for the next attempt
+// Reads what the flags name (CA file); 0, or -1 with *e set. `ops` and `budget` must stay.
+int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct budget *budget, const struct agent_relay *relay,
+                const struct agent_connect *c, const struct identity *id, const struct uplink_ops *ops, void *owner,
+                struct err *e);
+void uplink_fini(struct uplink *u); // legal on a zeroed one
+void uplink_set_relay(struct uplink *u, const struct agent_relay *relay); // the state knows more of it: for the next attempt
 void uplink_start(struct uplink *u); // now; nothing when it is on its way or up
 // After a wait. cap_ms limits the step (0: none), least_ms is waited in any case (a relay's wish).
 void uplink_retry(struct uplink *u, uint32_t cap_ms, uint32_t least_ms);
 void uplink_drop(struct uplink *u);  // closes the carrier or the attempt, without on_down
+static inline bool uplink_is_up(const struct uplink *u) { return u->state == UPLINK_UP; }
 const struct link_facts *uplink_facts(const struct uplink *u); // NULL: not up
