@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include "link/tcp_info.h"
 
 #define READ_BUFS 8       // a carrier's read while data stream in: 128 KiB
 #define READ_BUFS_LOCAL 4 // what a local socket may hold back unbudgeted: three buffers
@@ -395,3 +396,15 @@ struct link *tcp_take(struct worker *w, int fd, int flags)
 }
 
 int tcp_fd(const struct link *l) { return container_of(l, struct tcp, link)->fd; }
+
+bool tcp_progress(const struct link *top, uint64_t *acked, uint64_t *waiting)
+{
+    const struct link *base = top;
+    while (base->below)
+        base = base->below;
+    const struct tcp *t = container_of(base, struct tcp, link);
+    if (base->ops != &tcp_ops || !tcp_info_progress(t->fd, acked, waiting))
+        return false;
+    *waiting += t->out.bytes;
+    return true;
+}

@@ -19,3 +19,6 @@ struct link *tcp_dial(struct worker *w, const struct addr *to, int flags);
 // Takes over a connected, non-blocking descriptor (accepted; a socketpair; stdin and stdout are pipes, see stdio.h).
 struct link *tcp_take(struct worker *w, int fd, int flags);
 int tcp_fd(const struct link *l); // for addresses and TCP_INFO; not to read or write
+// What TCP knows of the sending direction of the chain under `top`: bytes the other end has acknowledged since the connection
+// began, and bytes sent that it has not. Two system calls. False: not known (no TCP, a kernel before 4.1).
+bool tcp_progress(const struct link *top, uint64_t *acked, uint64_t *waiting);

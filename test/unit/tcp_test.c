@@ -346,6 +346,36 @@ static void carriers_know_their_addresses(void **state)
     worker_fini(&w);
 }
 
+static void progress_counts_what_the_peer_took(void **state)
+{
+    struct worker w;
+    struct single s;
+    struct addr a;
+    uint64_t acked = 0, waiting = 0, before;
+    worker_init(&w, 0, 1);
+    int l = listen_local(&a);
+    single_init(&s, &w, tcp_dial(&w, &a, TCP_CARRIER));
+    assert_int_equal(open_it(&s), LINK_OK);
+    assert_true(tcp_progress(s.top, &before, &waiting));
+    assert_int_equal(waiting, 0);
+    link_send(s.top, buf_copy(&w.pool, "12345", 5));
+    assert_true(tcp_progress(s.top, &acked, &waiting));
+    assert_int_equal(acked, before);
+    assert_int_equal(waiting, 5); // not even written yet
+    for (int i = 0; i < 1000 && waiting; i++) {
+        worker_turn(&w);
+        usleep(1000);
+        assert_true(tcp_progress(s.top, &acked, &waiting));
+    }
+    assert_int_equal(waiting, 0);
+    assert_int_equal(acked, before + 5);
+    close(l);
+    link_shut(s.top, SHUT_ABORT);
+    assert_false(tcp_progress(s.top, &acked, &waiting));
+    single_fini(&s);
+    worker_fini(&w);
+}
+
 static void talk_over(struct worker *w, int client, int server, const char *layers, size_t up, size_t down, bool peel)
 {
     struct talk t;
@@ -408,7 +438,7 @@ int main(void)
         cmocka_unit_test(a_slow_reader_takes_the_room_and_gives_it_back),
         cmocka_unit_test(reads_have_room_in_front_and_carriers_read_several),
         cmocka_unit_test(an_unread_link_does_not_spin),
-        cmocka_unit_test(carriers_know_their_addresses),
+        cmocka_unit_test(carriers_know_their_addresses), cmocka_unit_test(progress_counts_what_the_peer_took),
         cmocka_unit_test(whole_stacks_over_sockets),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

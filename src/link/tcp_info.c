@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "link/tcp_info.h"
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+bool tcp_info_progress(int fd, uint64_t *acked, uint64_t *waiting)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    int queued = 0;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
+        len < offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked) ||
+        ioctl(fd, SIOCOUTQ, &queued) < 0)
+        return false;
+    *acked = info.tcpi_bytes_acked;
+    *waiting = (uint64_t)queued;
+    return true;
+}

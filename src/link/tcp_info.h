@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernel knows of a TCP socket's sending direction. A file of its own because linux/tcp.h, which alone has the field, cannot be
+// included beside netinet/tcp.h, which libuv includes.
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+// Bytes acknowledged since the connection began, and bytes handed over that are not. False: no TCP, or a kernel before 4.1.
+bool tcp_info_progress(int fd, uint64_t *acked, uint64_t *waiting);
