@@ -15,10 +15,13 @@
 
 enum agent_outer { AGENT_OUTER_DEFAULT, AGENT_OUTER_VERIFY, AGENT_OUTER_REPORT }; // default: the invitation's
 
+struct proxy_kit;
+
 struct agent_connect { // the connect flags
     const struct relay_url *relay;    // NULL: the one joined last
     const struct proxy_url *proxies;  // --proxy, a chain in order; count 0: auto
     size_t proxy_count;
+    struct proxy_kit *proxy_kit;      // what proxies need beyond their URLs
     const char *ca_file;              // NULL: the system's
     enum agent_outer outer;
     bool peel_never;

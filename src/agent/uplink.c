@@ -38,7 +38,7 @@ void uplink_set_relay(struct uplink *u, const struct agent_relay *relay)
 static int make_options(struct uplink *u, const struct agent_connect *c, const struct identity *id, struct err *e)
 {
     struct dial_options *o = &u->dial_options;
-    *o = (struct dial_options){.relay = &u->relay.url, .route = &u->route, .host = c->host, .sni = c->sni,
+    *o = (struct dial_options){.relay = &u->relay.url, .route = &u->route, .kit = c->proxy_kit, .host = c->host, .sni = c->sni,
                                .pins = u->pins};
     o->pin_count = agent_relay_pins(&u->relay, u->pins);
     o->outer_report = c->outer == AGENT_OUTER_DEFAULT ? u->relay.outer_report : c->outer == AGENT_OUTER_REPORT;

@@ -10,9 +10,10 @@ const struct option connect_options[] = {
      "name[:port] or wss://name[:port][/path]; ws://… only behind a front of your own; default: the "
      "relay joined last"},
     {"proxy", 0, "PROXY", OPT_MANY,
-     "http://[user[:password]@]host[:port], or none; several: a chain, in order; default "
+     "http|https|socks4a|socks5|socks5h://[user[:password]@]host[:port], or none; several: a chain, in order; default "
      "auto: https_proxy, HTTPS_PROXY, all_proxy and no_proxy"},
     {"proxy-login", 0, "FILE", OPT_MANY, "user:password for the proxies, in order, each from a file of mode 0600"},
+    {"proxy-ca", 0, "FILE", 0, "trust these certificate authorities for https:// proxies instead of the system's"},
     {"ca", 0, "FILE", 0, "trust these certificate authorities for the relay's web certificate instead of the system's"},
     {"outer", 0, "verify|report", 0,
      "whether an untrusted web certificate is refused or only reported; the relay's own key "
@@ -55,9 +56,6 @@ static int add_proxy(const struct option_value *v, struct connect *out, size_t c
         out->c.proxy_count = p->kind == PROXY_NONE; // one hop of kind none: direct
         return 0;
     }
-    if (p->kind != PROXY_HTTP)
-        return err_set(e, ERR_USAGE, WHY_NONE, "--proxy: %s proxies are not supported; http://host:port is",
-                       proxy_kind_name(p->kind));
     out->c.proxy_count++;
     return 0;
 }
@@ -90,6 +88,8 @@ int connect_parse(const struct options *o, struct connect *out, struct err *e)
         options_word(o, "peel", peel, &which_peel, e) < 0)
         return -1;
     out->c.relay = relay ? &out->relay : NULL;
+    proxy_kit_init(&out->kit, options_get(o, "proxy-ca"));
+    out->c.proxy_kit = &out->kit;
     out->c.proxies = out->proxies;
     out->c.ca_file = options_get(o, "ca");
     out->c.outer = which_outer == 2 ? AGENT_OUTER_DEFAULT : which_outer == 1 ? AGENT_OUTER_REPORT : AGENT_OUTER_VERIFY;
@@ -101,4 +101,5 @@ void connect_fini(struct connect *c)
 {
     for (size_t i = 0; i < PAIRING_PROXIES; i++)
         proxy_url_wipe(&c->proxies[i]);
+    proxy_kit_fini(&c->kit);
 }

@@ -4,10 +4,12 @@
 #pragma once
 #include "agent/agent.h"
 #include "cmd/options.h"
+#include "dial/kit.h"
 
 struct connect {
     struct relay_url relay;
     struct proxy_url proxies[PAIRING_PROXIES];
+    struct proxy_kit kit;
     struct agent_connect c;
 };
 

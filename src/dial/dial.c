@@ -2,7 +2,6 @@
 #include "dial/dial.h"
 #include <stdio.h>
 #include <string.h>
-#include "link/connect.h"
 #include "link/tcp.h"
 #include "link/tls.h"
 #include "link/ws.h"
@@ -12,10 +11,19 @@ static void fail(struct dial *d, const struct err *err)
     char where[URL_TEXT_MAX];
     struct err e = ERR_INIT;
     err_copy(&e, err);
-    if (d->o->route->count > 0)
-        err_prefix(&e, "proxy %s (%s)", d->first, d->o->route->source);
     err_prefix(&e, "dial %s", relay_url_where(d->o->relay, where));
     d->on_done(d, NULL, &e); // d may be gone in it
+    err_fini(&e);
+}
+
+// The first hop was not even reached.
+static void fail_first(struct dial *d, const struct err *err)
+{
+    struct err e = ERR_INIT;
+    err_copy(&e, err);
+    if (d->o->route->count > 0)
+        err_prefix(&e, "proxy %s (%s)", d->first, d->o->route->source);
+    fail(d, &e);
     err_fini(&e);
 }
 
@@ -31,30 +39,12 @@ static void host_header(const struct dial_options *o, char *out, size_t size)
         snprintf(out, size, v6 ? "[%s]:%u" : "%s:%u", host, o->relay->port);
 }
 
-static struct link *over_proxies(struct link *l, const struct dial_options *o)
-{
-    for (size_t i = 0; i < o->route->count; i++) {
-        const struct proxy_url *hop = &o->route->hops[i];
-        bool last = i + 1 == o->route->count;
-        char where[URL_TEXT_MAX];
-        l = connect_over(l, &(struct connect_options){
-                                .proxy = proxy_url_where(hop, where),
-                                .host = last ? o->relay->host : o->route->hops[i + 1].host,
-                                .port = last ? o->relay->port : o->route->hops[i + 1].port,
-                                .user = hop->has_login ? hop->user : NULL,
-                                .password = hop->has_login ? hop->password : NULL,
-                            });
-    }
-    return l;
-}
-
 static struct link *stack(struct link *l, const struct dial_options *o)
 {
     char where[URL_TEXT_MAX], host[URL_HOST_MAX + 16];
     const char *name = o->host ? o->host : o->relay->host;
     relay_url_where(o->relay, where);
     host_header(o, host, sizeof(host));
-    l = over_proxies(l, o);
     if (o->relay->tls)
         l = tls_over(l, &(struct tls_options){.ctx = o->outer, .outer = true, .host = name, .sni = o->sni,
                                               .report = o->outer_report, .who = where}, NULL);
@@ -64,23 +54,37 @@ static struct link *stack(struct link *l, const struct dial_options *o)
                     NULL);
 }
 
+static void on_hops(struct hops *h, struct link *top, const struct err *err)
+{
+    struct dial *d = container_of(h, struct dial, hops);
+    if (top)
+        d->on_done(d, stack(top, d->o), NULL);
+    else
+        fail(d, err);
+}
+
 static void on_raced(struct race *r, struct link *link, const struct addr *to, const struct err *err)
 {
     struct dial *d = container_of(r, struct dial, race);
+    const struct dial_options *o = d->o;
     if (!link) {
-        fail(d, err);
+        fail_first(d, err);
         return;
     }
-    if (link->facts && d->o->route->count == 0) // otherwise connect says via what
+    if (o->route->count > 0) {
+        hops_start(&d->hops, d->w, d->resolver, o->kit, o->route, o->relay->host, o->relay->port, link, on_hops);
+        return;
+    }
+    if (link->facts)
         snprintf(link->facts->path, sizeof(link->facts->path), "direct");
-    d->on_done(d, stack(link, d->o), NULL);
+    d->on_done(d, stack(link, o), NULL);
 }
 
 static void on_resolved(struct resolve *q, const struct addr *addrs, size_t count, const struct err *err)
 {
     struct dial *d = container_of(q, struct dial, resolve);
     if (count == 0)
-        fail(d, err);
+        fail_first(d, err);
     else
         race_start(&d->race, d->w, addrs, count, TCP_CARRIER, on_raced);
 }
@@ -90,6 +94,7 @@ void dial_start(struct dial *d, struct worker *w, struct resolver *r, const stru
 {
     memset(d, 0, sizeof(*d));
     d->w = w;
+    d->resolver = r;
     d->o = o;
     d->on_done = on_done;
     const struct proxy_url *proxy = o->route->count ? &o->route->hops[0] : NULL;
@@ -107,4 +112,5 @@ void dial_stop(struct dial *d)
         return;
     resolve_cancel(&d->resolve);
     race_stop(&d->race);
+    hops_stop(&d->hops);
 }

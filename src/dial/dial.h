@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a relay's URL to a carrier's stack: resolves the first hop, races its addresses to a TCP connection, and puts on
-// top what the route says: tcp [· connect]… [· tls] · ws · tls(inner, pinned). The stack is handed over unopened above tcp:
-// who takes it (conn_agent) drives its handshakes under its own deadline. Embedded in its owner; may be stopped at any time.
+// top what the route says: tcp [· hops]… [· tls] · ws · tls(inner, pinned). The stack is handed over unopened above the
+// proxies: who takes it (conn_agent) drives its handshakes under its own deadline. Embedded in its owner; may be stopped at any time.
 #pragma once
 #include <openssl/ssl.h>
+#include "dial/hops.h"
+#include "dial/kit.h"
 #include "dial/proxy.h"
 #include "dial/race.h"
 #include "dial/resolve.h"
@@ -11,6 +13,7 @@
 struct dial_options { // borrowed until on_done
     const struct relay_url *relay;
     const struct proxy_route *route;
+    struct proxy_kit *kit;     // what its hops need; may be NULL when there are none
     SSL_CTX *outer, *inner;    // outer NULL when the relay is plain ws
     bool outer_report;         // an untrusted outer certificate is reported instead of refused
     const uint8_t (*pins)[32]; // of the relay's identity
@@ -22,9 +25,11 @@ struct dial_options { // borrowed until on_done
 
 struct dial {
     struct worker *w;
+    struct resolver *resolver;
     const struct dial_options *o;
     struct resolve resolve;
     struct race race;
+    struct hops hops;
     char first[600]; // the first hop, for messages: "relay.example:443", "proxy proxy:3128"
     // The inner TLS on top of everything, owned by the callee; or NULL, and err: "dial relay.example:443: …".
     void (*on_done)(struct dial *d, struct link *inner, const struct err *err);

@@ -12,7 +12,7 @@
 #define PROXY_HOPS PAIRING_PROXIES
 
 struct proxy_route {
-    struct proxy_url hops[PROXY_HOPS]; // in order from here; all PROXY_HTTP
+    struct proxy_url hops[PROXY_HOPS]; // in order from here; http, https and socks kinds
     size_t count;                      // 0: direct
     char source[64];                   // "--proxy", "the invitation", "https_proxy": for messages
     char path[256];                    // "direct", "via proxy:3128": for messages

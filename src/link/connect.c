@@ -109,17 +109,6 @@ static enum link_status refused(struct connect *c, const struct http_head *h)
                      detail[0] ? " (" : "", detail, detail[0] ? ")" : "");
 }
 
-static void note_path(struct connect *c)
-{
-    struct link_facts *f = c->link.facts;
-    if (!f)
-        return;
-    size_t at = strlen(f->path);
-    if (strcmp(f->path, "direct") == 0)
-        at = 0;
-    snprintf(f->path + at, sizeof(f->path) - at, "%svia %s", at ? ", " : "", c->proxy);
-}
-
 static enum link_status read_answer(struct connect *c)
 {
     struct link *l = &c->link;
@@ -147,7 +136,7 @@ static enum link_status read_answer(struct connect *c)
     }
     head_rest(&c->reader, &c->rest);
     c->opened = true;
-    note_path(c);
+    link_note_path(&c->link, c->proxy);
     return LINK_OK;
 }
 

@@ -2,6 +2,7 @@
 #include "link/link.h"
 #include <assert.h>
 #include <stdio.h>
+#include <string.h>
 
 void link_init(struct link *l, const struct link_ops *ops, struct worker *w, struct link *below)
 {
@@ -56,6 +57,15 @@ enum link_status link_fail(struct link *l, enum err_kind kind, enum err_why why,
     err_vset(&l->err, kind, why, fmt, ap);
     va_end(ap);
     return LINK_FAILED;
+}
+
+void link_note_path(struct link *l, const char *proxy)
+{
+    struct link_facts *f = l->facts;
+    if (!f)
+        return;
+    size_t at = strcmp(f->path, "direct") == 0 ? 0 : strlen(f->path);
+    snprintf(f->path + at, sizeof(f->path) - at, "%s%s", at ? ", " : "via ", proxy);
 }
 
 static void bury(struct grave *g)

@@ -90,6 +90,8 @@ enum link_status link_failed_below(struct link *l, const char *fmt, ...) __attri
 // Sets the link's own error and returns LINK_FAILED.
 enum link_status link_fail(struct link *l, enum err_kind kind, enum err_why why, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+// Adds a proxy that was passed to the facts' path: "via a:3128, b:1080".
+void link_note_path(struct link *l, const char *proxy);
 // Closes the whole chain under `top` at once and frees it after the turn. NULL is allowed.
 void link_close(struct link *top);
 

@@ -131,6 +131,9 @@ static void torture(const char *layers, unsigned cuts, unsigned steps, bool peel
 static void memory_alone(void **state) { torture("", 350, 40, false); }
 static void websocket(void **state) { torture("W", 350, 60, false); }
 static void connect_through_a_proxy(void **state) { torture("C", 350, 40, false); }
+static void socks(void **state) { torture("S", 350, 40, false); }
+static void a_mixed_chain(void **state) { torture("SCSC", 40, 40, false); }
+static void a_carrier_through_tls_and_socks(void **state) { torture("TCSTWI", 20, 30, false); }
 static void outer_tls(void **state) { torture("T", 60, 60, false); }
 static void inner_tls(void **state) { torture("I", 60, 60, false); }
 static void inner_tls_peeled(void **state) { torture("I", 80, 60, true); }
@@ -156,11 +159,11 @@ static void sizes_around_every_edge(void **state)
 
 static void facts_are_told(void **state)
 {
-    struct run r = {.layers = "CTWI", .up = 10, .down = 10};
+    struct run r = {.layers = "CSTWI", .up = 10, .down = 10};
     struct link_facts f[2];
     struct outcome o = run(&r, f);
     assert_int_equal(o.client, TALK_OK);
-    assert_string_equal(f[0].path, "via proxy:3128");
+    assert_string_equal(f[0].path, "via proxy:3128, socks:1080");
     assert_string_equal(f[0].tls_version, "TLSv1.3");
     assert_string_equal(f[0].alpn, "http/1.1");
     assert_string_equal(f[1].alpn, "http/1.1");
@@ -196,6 +199,9 @@ int main(void)
         cmocka_unit_test(memory_alone),
         cmocka_unit_test(websocket),
         cmocka_unit_test(connect_through_a_proxy),
+        cmocka_unit_test(socks),
+        cmocka_unit_test(a_mixed_chain),
+        cmocka_unit_test(a_carrier_through_tls_and_socks),
         cmocka_unit_test(outer_tls),
         cmocka_unit_test(inner_tls),
         cmocka_unit_test(inner_tls_peeled),

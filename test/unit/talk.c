@@ -5,12 +5,14 @@
 #include <string.h>
 #include "certs.h"
 #include "link/connect.h"
+#include "link/socks.h"
 #include "link/tls.h"
 #include "link/ws.h"
 
 static struct cert web, agent_key, relay_key;
 static SSL_CTX *outer_client, *outer_server, *inner_client, *inner_server;
 static uint8_t relay_pin[1][32];
+static struct logins logins;
 
 static void need(bool ok, const char *what)
 {
@@ -31,11 +33,13 @@ void talk_setup(void)
     inner_client = tls_inner_ctx(false, agent_key.x509, agent_key.key, &e);
     inner_server = tls_inner_ctx(true, relay_key.x509, relay_key.key, &e);
     need(outer_client && outer_server && inner_client && inner_server, err_text(&e));
+    logins_init(&logins);
     need(tls_spki_pin(relay_key.x509, relay_pin[0]), "pin");
 }
 
 void talk_teardown(void)
 {
+    logins_fini(&logins);
     SSL_CTX_free(outer_client);
     SSL_CTX_free(outer_server);
     SSL_CTX_free(inner_client);
@@ -85,6 +89,9 @@ static struct link *put_client(struct talker *t, char layer)
     switch (layer) {
     case 'C':
         return connect_over(t->top, &c);
+    case 'S':
+        return socks_over(t->top, &(struct socks_options){.proxy = "socks:1080", .host = "relay.example", .port = 443,
+                                                          .login = logins_get(&logins, "socks:1080", "u", "p")});
     case 'W':
         return ws_client_over(t->top, &ws);
     default:
@@ -102,12 +109,46 @@ static struct buf *one_rest(struct talker *t)
     return b;
 }
 
+// The messages of a SOCKS5 client and what is answered. Reads no further than each: what comes too far belongs to the next layer.
+static enum link_status serve_socks(struct talker *t)
+{
+    static const struct {
+        const char *hear;
+        size_t hear_len;
+        const char *say;
+        size_t say_len;
+    } steps[] = {{"\5\2\0\2", 4, "\5\2", 2},
+                 {"\1\1u\1p", 5, "\1\0", 2},
+                 {"\5\1\0\3\15relay.example\1\273", 20, "\5\0\0\3\2ab\0\7", 9}};
+    enum link_status s = link_open(t->top);
+    if (s != LINK_OK)
+        return s;
+    for (; t->socks_step < 3; t->socks_step++, t->socks_got = 0) {
+        while (t->socks_got < steps[t->socks_step].hear_len) {
+            struct buf *b;
+            if ((s = link_recv(t->top, &b)) != LINK_OK)
+                return s == LINK_END ? LINK_FAILED : s;
+            need(b->len <= steps[t->socks_step].hear_len - t->socks_got, "more than was asked for");
+            need(memcmp(buf_data(b), steps[t->socks_step].hear + t->socks_got, b->len) == 0, "SOCKS");
+            t->socks_got += b->len;
+            buf_put(b);
+        }
+        link_send(t->top, buf_copy(&t->w->pool, steps[t->socks_step].say, steps[t->socks_step].say_len));
+    }
+    t->socks_step = 0;
+    return LINK_OK;
+}
+
 // Puts the server's next layer over, when what it needs has been read.
 static enum link_status put_server(struct talker *t)
 {
     char layer = *t->layers;
     if (layer == 'T' || layer == 'I') {
         t->top = put_tls(t, layer == 'I', one_rest(t));
+    } else if (layer == 'S') {
+        enum link_status s = serve_socks(t);
+        if (s != LINK_OK)
+            return s;
     } else {
         struct http_head h;
         const char *why;

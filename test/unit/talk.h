@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Two ends of a stack of links that talk to each other in a test: each opens its stack, sends a pattern, checks the
-// other's, ends, and waits for the end. A stack is a string, bottom first: C connect, T outer TLS, W WebSocket,
-// I inner TLS; "CTWI" is a proxy, TLS, WebSocket and the inner TLS on top.
+// other's, ends, and waits for the end. A stack is a string, bottom first: C connect, S SOCKS5, T outer TLS,
+// W WebSocket, I inner TLS; "CTWI" is a proxy, TLS, WebSocket and the inner TLS on top.
 #pragma once
 #include <stdbool.h>
 #include "core/worker.h"
@@ -18,6 +18,7 @@ struct talker {
     bool server;
     const char *layers; // still to be put over, for a server
     struct head_reader reader;
+    size_t socks_step, socks_got;
     size_t to_send, sent, to_read, got;
     size_t chunk;       // bytes a send; 0: as much as fits
     bool peel;          // the top is an inner TLS, to be peeled after a greeting

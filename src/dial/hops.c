@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dial/hops.h"
+#include <stdio.h>
+#include <string.h>
+#include "link/connect.h"
+#include "link/socks.h"
+#include "link/tls.h"
+
+static const struct proxy_url *hop(const struct hops *h) { return &h->route->hops[h->at]; }
+
+static bool is_last(const struct hops *h) { return h->at + 1 == h->route->count; }
+
+// What the hop shall connect to: the next one, or the relay.
+static const char *target(const struct hops *h) { return is_last(h) ? h->host : h->route->hops[h->at + 1].host; }
+
+static uint16_t target_port(const struct hops *h) { return is_last(h) ? h->port : h->route->hops[h->at + 1].port; }
+
+static void finish(struct hops *h, const struct err *err)
+{
+    struct link *top = h->top;
+    struct err e = ERR_INIT;
+    if (err) {
+        err_copy(&e, err); // it may live in the link
+        hops_stop(h);
+        h->on_done(h, NULL, &e); // h may be gone in it
+        err_fini(&e);
+        return;
+    }
+    h->top = NULL;
+    hops_stop(h);
+    h->on_done(h, top, NULL);
+}
+
+static void on_deadline(struct timer *timer)
+{
+    struct hops *h = container_of(timer, struct hops, deadline);
+    struct err e = ERR_INIT;
+    char where[URL_TEXT_MAX];
+    err_set(&e, ERR_UNREACHED, WHY_TIMEOUT, "proxy %s://%s has not answered in %d s", proxy_kind_name(hop(h)->kind),
+            proxy_url_where(hop(h), where), HOPS_MS / 1000);
+    finish(h, &e);
+    err_fini(&e);
+}
+
+static struct link *over_http(struct hops *h, const char *where)
+{
+    const struct proxy_url *p = hop(h);
+    return connect_over(h->top, &(struct connect_options){
+                                    .proxy = where, .host = target(h), .port = target_port(h),
+                                    .user = p->has_login ? p->user : NULL,
+                                    .password = p->has_login ? p->password : NULL});
+}
+
+// The proxy's name is verified against its own trust; what runs inside does not depend on it.
+static int over_tls(struct hops *h, const char *where, struct err *e)
+{
+    SSL_CTX *ctx = proxy_kit_tls(h->kit, e);
+    char who[URL_TEXT_MAX + 8];
+    if (!ctx)
+        return -1;
+    snprintf(who, sizeof(who), "proxy %s", where);
+    h->top = tls_over(h->top, &(struct tls_options){.ctx = ctx, .host = hop(h)->host, .who = who}, NULL);
+    return 0;
+}
+
+static void put_socks(struct hops *h, const char *host)
+{
+    char where[URL_TEXT_MAX];
+    h->top = socks_over(h->top, &(struct socks_options){.v4 = hop(h)->kind == PROXY_SOCKS4A,
+                                                        .proxy = proxy_url_where(hop(h), where), .host = host,
+                                                        .port = target_port(h), .login = proxy_kit_login(h->kit, hop(h))});
+    h->put = true;
+    link_own(h->top, &h->wake);
+}
+
+// One address travels, since the proxy does not race: of IPv4 if there is one, as most SOCKS proxies have that only.
+static void on_resolved(struct resolve *q, const struct addr *addrs, size_t count, const struct err *err)
+{
+    struct hops *h = container_of(q, struct hops, resolve);
+    char text[ADDR_TEXT_MAX];
+    size_t best = 0;
+    for (size_t i = count; i-- > 0;) {
+        if (addrs[i].sa.sa_family == AF_INET)
+            best = i;
+    }
+    put_socks(h, count ? addr_host(&addrs[best], text) : target(h)); // at the proxy if that fails
+    wake_post(h->w, &h->wake);
+}
+
+static int put(struct hops *h, struct err *e)
+{
+    char where[URL_TEXT_MAX];
+    proxy_url_where(hop(h), where);
+    switch (hop(h)->kind) {
+    case PROXY_SOCKS5:
+        resolve_start(h->resolver, &h->resolve, target(h), target_port(h), on_resolved);
+        return 0;
+    case PROXY_SOCKS4A:
+    case PROXY_SOCKS5H:
+        put_socks(h, target(h));
+        return 0;
+    case PROXY_HTTPS:
+        if (over_tls(h, where, e) < 0)
+            return -1;
+        break;
+    default:
+        break;
+    }
+    h->top = over_http(h, where);
+    h->put = true;
+    link_own(h->top, &h->wake);
+    return 0;
+}
+
+static void hop_failed(struct hops *h)
+{
+    struct err e = ERR_INIT;
+    err_copy(&e, &h->top->err);
+    if (e.kind == ERR_FAILED)
+        e.kind = ERR_UNREACHED;
+    if (e.kind == ERR_UNTRUSTED)
+        err_set(&e, e.kind, e.why, "%s; name the CA that signed it with --proxy-ca FILE", err_text(&e));
+    finish(h, &e);
+    err_fini(&e);
+}
+
+static void on_wake(struct wake *wake)
+{
+    struct hops *h = container_of(wake, struct hops, wake);
+    struct err e = ERR_INIT;
+    if (!h->top)
+        return;
+    for (; h->at < h->route->count; h->at++, h->put = false) {
+        if (!h->put && (h->resolve.busy || put(h, &e) < 0 || !h->put)) {
+            if (err_is(&e))
+                finish(h, &e);
+            err_fini(&e);
+            return;
+        }
+        switch (link_open(h->top)) {
+        case LINK_OK:
+            break;
+        case LINK_AGAIN:
+            return;
+        default:
+            hop_failed(h);
+            return;
+        }
+    }
+    finish(h, NULL);
+}
+
+void hops_start(struct hops *h, struct worker *w, struct resolver *r, struct proxy_kit *kit, const struct proxy_route *route,
+                const char *host, uint16_t port, struct link *base,
+                void (*on_done)(struct hops *h, struct link *top, const struct err *err))
+{
+    *h = (struct hops){.w = w, .resolver = r, .kit = kit, .route = route, .host = host, .port = port, .top = base,
+                       .on_done = on_done};
+    wake_init(&h->wake, on_wake);
+    timer_init(&h->deadline, on_deadline);
+    timer_set(w, &h->deadline, HOPS_MS);
+    link_own(base, &h->wake);
+    wake_post(w, &h->wake);
+}
+
+void hops_stop(struct hops *h)
+{
+    if (!h->w)
+        return;
+    resolve_cancel(&h->resolve);
+    timer_stop(h->w, &h->deadline);
+    wake_cancel(&h->wake);
+    link_close(h->top);
+    h->top = NULL;
+}

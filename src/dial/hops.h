@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Puts the proxies of a route over a TCP connection, one after the other, each once the one before stands: a CONNECT or a SOCKS
+// request each, with TLS in front for https://. Names of a socks5:// hop's target are resolved here, and left to the proxy if that fails. Who
+// refused, and what it answered, is in the error. Embedded in its owner; may be stopped at any time.
+#pragma once
+#include "dial/kit.h"
+#include "dial/proxy.h"
+#include "dial/resolve.h"
+
+#define HOPS_MS 15000 // for all proxies of a route to open the way
+
+struct hops {
+    struct worker *w;
+    struct resolver *resolver;
+    struct proxy_kit *kit;
+    const struct proxy_route *route;
+    const char *host; // behind the last hop
+    uint16_t port;
+    struct link *top; // owned
+    size_t at;        // the hop that is being opened; those before stand
+    bool put;         // its link is in the stack
+    struct resolve resolve;
+    struct wake wake;
+    struct timer deadline;
+    // The stack with all hops open, owned by the callee (link_own it); or NULL, and err.
+    void (*on_done)(struct hops *h, struct link *top, const struct err *err);
+};
+
+// `base`: a connected link to the first hop; owned. kit, route and host must stay.
+void hops_start(struct hops *h, struct worker *w, struct resolver *r, struct proxy_kit *kit, const struct proxy_route *route,
+                const char *host, uint16_t port, struct link *base,
+                void (*on_done)(struct hops *h, struct link *top, const struct err *err));
+void hops_stop(struct hops *h); // no on_done comes any more; legal when over and when zeroed

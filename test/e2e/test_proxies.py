@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Through proxies of every kind, in chains, with every authentication; and what is said when they refuse."""
+import pytest
+
+from testenv.net import ask, pattern_bytes
+from testenv.proc import free_port
+from testenv.programs import Squid, Sshd
+from testenv.proxies import Dante, Microsocks, SshSocks, TlsFront
+
+MIB = pattern_bytes(1 << 20)
+
+
+@pytest.fixture(scope="module")
+def target(shared):
+    return shared.server()
+
+
+@pytest.fixture(scope="module")
+def agent(shared, relay):
+    return shared.joined(relay, "agent")
+
+
+@pytest.fixture(scope="module")
+def squid(shared):
+    return shared.program_of(Squid)
+
+
+@pytest.fixture(scope="module")
+def dante(shared):
+    return shared.program_of(Dante)
+
+
+@pytest.fixture(scope="module")
+def microsocks(shared):
+    return shared.program_of(Microsocks, login=("user", "p:w@d/%"))
+
+
+@pytest.fixture(scope="module")
+def ssh_socks(shared):
+    return shared.program_of(SshSocks, shared.program_of(Sshd))
+
+
+@pytest.fixture(scope="module")
+def https(shared, squid):
+    return shared.program_of(TlsFront, squid.port)
+
+
+def through(agent, target, *proxies, flags=(), data=MIB, env=None):
+    """A MiB there and back by these proxies."""
+    words = [word for proxy in proxies for word in ("--proxy", proxy)]
+    agent.start(["-L", f"0:{target.at}", *words, *flags], env=env)
+    try:
+        assert ask(agent.at(), data) == data
+        return agent.status()
+    finally:
+        agent.stop()
+
+
+def refused(agent, target, *proxies, flags=(), status=3, env=None):
+    """The one line that says why not."""
+    words = [word for proxy in proxies for word in ("--proxy", proxy)]
+    done = agent.run("agent", *agent.trust(), *words, *flags, "-W", target.at, env=env)
+    assert done.returncode == status, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("kind", ["socks5", "socks5h"])
+def test_socks5_of_dante(agent, target, dante, kind):
+    status = through(agent, target, f"{kind}://127.0.0.1:{dante.port}")
+    assert f"via 127.0.0.1:{dante.port}" in str(status)
+
+
+@pytest.mark.parametrize("kind", ["socks4a", "socks5", "socks5h"])
+def test_socks_of_ssh(agent, target, ssh_socks, kind):
+    before = ssh_socks.output().count("Connection to port")
+    through(agent, target, f"{kind}://localhost:{ssh_socks.port}")
+    assert ssh_socks.output().count("Connection to port") > before
+
+
+def test_socks5_with_a_password(agent, target, microsocks, tmp_path):
+    at = f"127.0.0.1:{microsocks.port}"
+    through(agent, target, f"socks5h://user:p%3Aw%40d%2F%25@{at}")
+    login = tmp_path / "login"
+    login.write_text("user:p:w@d/%\n")
+    login.chmod(0o600)
+    through(agent, target, f"socks5://{at}", flags=["--proxy-login", login])
+    assert "wants a user and a password" in refused(agent, target, f"socks5h://{at}")
+    assert "refused user or password" in refused(agent, target, f"socks5h://user:wrong@{at}")
+    assert "p:w@d" not in agent.log.read_text() and "p%3Aw" not in agent.log.read_text()
+
+
+def test_names_are_resolved_where_the_scheme_says(shared, agent, target):
+    """The relay's name as the proxy heard it."""
+    heard = []
+
+    def serve(server, s):
+        s.recv(100)
+        s.sendall(b"\5\0")
+        heard.append(s.recv(300))
+        s.sendall(b"\5\2\0\1\0\0\0\0\0\0")
+    at = shared.server(serve).at
+    assert "not allowed by its rules" in refused(agent, target, f"socks5://{at}")
+    assert "not allowed by its rules" in refused(agent, target, f"socks5h://{at}")
+    assert heard[0][3] == 1 and heard[0][4:8] == b"\x7f\0\0\1"
+    assert heard[1][3] == 3 and b"localhost" in heard[1]
+
+
+def test_a_name_that_is_not_known_here_goes_to_the_socks5_proxy(shared, agent, target):
+    heard = []
+
+    def serve(server, s):
+        s.recv(100)
+        s.sendall(b"\5\0")
+        heard.append(s.recv(300))
+        s.sendall(b"\5\2\0\1\0\0\0\0\0\0")
+    refused(agent, target, f"socks5://{shared.server(serve).at}", flags=["--relay", "wss://only-there.invalid"])
+    assert heard[0][3] == 3 and b"only-there.invalid" in heard[0]
+
+
+def test_an_https_proxy(agent, target, https, squid):
+    at = f"localhost:{https.port}"
+    status = through(agent, target, f"https://{at}", flags=["--proxy-ca", https.ca])
+    assert f"via {at}" in str(status)
+    said = refused(agent, target, f"https://{at}", status=4)
+    assert f"TLS with proxy {at}: certificate verify failed" in said and "--proxy-ca" in said
+    said = refused(agent, target, f"https://localhost:{squid.port}", flags=["--proxy-ca", https.ca])
+    assert "does not speak TLS" in said
+
+
+def test_an_https_proxy_with_another_name(shared, agent, target, squid):
+    other = shared.program_of(TlsFront, squid.port, hosts=("other.test",))
+    said = refused(agent, target, f"https://localhost:{other.port}", flags=["--proxy-ca", other.ca], status=4)
+    assert "certificate verify failed" in said and "mismatch" in said.lower()
+    missing = refused(agent, target, f"https://localhost:{other.port}", flags=["--proxy-ca", "/nowhere"], status=2)
+    assert "--proxy-ca" in missing
+
+
+def test_chains_of_three_kinds(agent, target, squid, https, dante, microsocks, ssh_socks):
+    chains = [
+        (f"http://127.0.0.1:{squid.port}", f"socks5://user:p%3Aw%40d%2F%25@127.0.0.1:{microsocks.port}", f"https://localhost:{https.port}"),
+        (f"socks5h://localhost:{dante.port}", f"https://localhost:{https.port}", f"socks4a://localhost:{ssh_socks.port}"),
+        (f"https://localhost:{https.port}", f"http://127.0.0.1:{squid.port}", f"socks5h://127.0.0.1:{dante.port}"),
+    ]
+    for chain in chains:
+        status = through(agent, target, *chain, flags=["--proxy-ca", https.ca])
+        assert "via " + ", ".join(hop.rpartition("/")[2].rpartition("@")[2] for hop in chain) in str(status)
+
+
+def test_the_hop_that_refuses_is_named(agent, target, squid, dante):
+    dead = free_port()
+    said = refused(agent, target, f"http://127.0.0.1:{squid.port}", f"socks5h://127.0.0.1:{dead}")
+    assert f"CONNECT via 127.0.0.1:{squid.port}: proxy answered 50" in said
+    said = refused(agent, target, f"socks5h://127.0.0.1:{dante.port}", f"http://127.0.0.1:{dead}")
+    assert f"SOCKS5 via 127.0.0.1:{dante.port}: the proxy refused 127.0.0.1 port {dead}: connection refused" in said
+
+
+def test_the_environments_socks_proxy(agent, target, dante):
+    through(agent, target, env={"all_proxy": f"socks5h://127.0.0.1:{dante.port}"})
+
+
+def test_kinds_that_are_not_supported_say_so(agent, target):
+    assert "HTTP/2 only" in refused(agent, target, "h2://127.0.0.1:1", status=2)
+    assert "PAC" in refused(agent, target, "pac+http://127.0.0.1:1/x", status=2)
