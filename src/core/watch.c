@@ -19,32 +19,29 @@ static int to_events(uint32_t e)
     return events;
 }
 
-static void on_ready(uv_poll_t *h, int status, int events)
+bool watch_poll(struct worker *w, int ms)
 {
-    struct worker *w = h->data;
     struct epoll_event ev[EVENTS_MAX];
-    (void)status;
-    (void)events;
-    if (w->clock_old)
-        worker_clock(w);
-    int n = epoll_wait(w->epoll_fd, ev, EVENTS_MAX, 0);
+    bool uv_ready = false;
+    int n = epoll_wait(w->epoll_fd, ev, EVENTS_MAX, ms);
+    worker_clock(w);
     for (int i = 0; i < n; i++) {
         struct watch *watch = ev[i].data.ptr; // its memory stays until the turn is over
-        if (!watch->dead)
+        if (!watch)
+            uv_ready = true;
+        else if (!watch->dead)
             watch->on(watch->ctx, to_events(ev[i].events));
     }
+    return uv_ready;
 }
 
 int watch_start(struct worker *w)
 {
+    struct epoll_event uv = {.events = EPOLLIN, .data.ptr = NULL};
     w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (w->epoll_fd < 0)
         return -errno;
-    int rc = uv_poll_init(&w->loop, &w->ready, w->epoll_fd);
-    if (rc < 0)
-        return rc;
-    w->ready.data = w;
-    return uv_poll_start(&w->ready, UV_READABLE, on_ready);
+    return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, uv_backend_fd(&w->loop), &uv) < 0 ? -errno : 0;
 }
 
 void watch_stop(struct worker *w)

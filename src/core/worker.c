@@ -3,6 +3,7 @@
 #include "core/watch.h"
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,6 @@ void worker_clock(struct worker *w)
     clock_gettime(CLOCK_MONOTONIC, &ts);
     w->now_us = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
     w->now_ms = w->now_us / 1000;
-    w->clock_old = false;
 }
 
 // --- wakes and graves
@@ -175,50 +175,31 @@ uint64_t worker_run_timers(struct worker *w)
 
 // --- the loop
 
-static void on_alarm(uv_timer_t *h)
+static int sleep_ms(struct worker *w)
 {
-    struct worker *w = h->data;
-    w->alarm_ms = 0;
-    worker_clock(w);
-    worker_run_timers(w);
-}
-
-// The alarm may ring early for nothing (the timer was moved or stopped), never late.
-static void set_alarm(struct worker *w)
-{
+    int uv = uv_backend_timeout(&w->loop); // 0: a handle of libuv was opened or closed, or its timer is due
+    if (uv == 0 || !list_empty(&w->wakes) || !list_empty(&w->late) || !list_empty(&w->graves))
+        return 0;
     if (!w->heap_len)
-        return;
-    uint64_t due = w->heap[0]->due_ms;
-    if (w->alarm_ms && w->alarm_ms <= due)
-        return;
-    uint64_t now = uv_now(&w->loop);
-    w->alarm_ms = due ? due : 1;
-    uv_timer_start(&w->alarm, on_alarm, due > now ? due - now : 0, 0);
+        return uv;
+    uint64_t due = w->heap[0]->due_ms, left = due > w->now_ms ? due - w->now_ms : 0;
+    int ms = left < INT_MAX ? (int)left : INT_MAX;
+    return uv < 0 || ms < uv ? ms : uv;
 }
 
-static void on_idle(uv_idle_t *h) { (void)h; }
-
-static void on_prepare(uv_prepare_t *h)
+void worker_poll(struct worker *w, bool may_sleep)
 {
-    struct worker *w = h->data;
+    bool uv_ready = watch_poll(w, may_sleep ? sleep_ms(w) : 0);
+    if (uv_ready || uv_backend_timeout(&w->loop) == 0)
+        uv_run(&w->loop, UV_RUN_NOWAIT);
+    worker_run_timers(w);
     worker_turn(w);
+    worker_turn(w); // the wakes that the flushing of sockets has posted: a poll less
     if (w->pool.hot_count > POOL_HOT && !timer_is_set(&w->trim))
         timer_set(w, &w->trim, POOL_TRIM_MS);
-    if (!list_empty(&w->wakes) || !list_empty(&w->late))
-        uv_idle_start(&w->idle, on_idle);
-    else
-        uv_idle_stop(&w->idle);
-    set_alarm(w);
-    w->clock_old = true; // poll may sleep now
 }
 
-static void on_check(uv_check_t *h)
-{
-    struct worker *w = h->data;
-    if (w->clock_old)
-        worker_clock(w);
-    worker_turn(w);
-}
+static void on_prepare(uv_prepare_t *h) { (void)h; }
 
 static void on_trim(struct timer *t)
 {
@@ -243,13 +224,8 @@ int worker_init(struct worker *w, unsigned k, unsigned n)
     int rc = uv_loop_init(&w->loop);
     if (rc < 0)
         return rc;
-    uv_timer_init(&w->loop, &w->alarm);
-    uv_prepare_init(&w->loop, &w->prepare);
-    uv_check_init(&w->loop, &w->check);
-    uv_idle_init(&w->loop, &w->idle);
-    w->alarm.data = w->prepare.data = w->check.data = w->idle.data = w;
-    uv_prepare_start(&w->prepare, on_prepare);
-    uv_check_start(&w->check, on_check);
+    uv_prepare_init(&w->loop, &w->anchor);
+    uv_prepare_start(&w->anchor, on_prepare);
     worker_clock(w);
     return watch_start(w);
 }
@@ -260,9 +236,14 @@ void worker_init_bare(struct worker *w)
     w->bare = true;
 }
 
-void worker_run(struct worker *w) { uv_run(&w->loop, UV_RUN_DEFAULT); }
+void worker_run(struct worker *w)
+{
+    w->stopped = false;
+    while (!w->stopped)
+        worker_poll(w, true);
+}
 
-void worker_stop(struct worker *w) { uv_stop(&w->loop); }
+void worker_stop(struct worker *w) { w->stopped = true; }
 
 static void close_handle(uv_handle_t *h, void *ctx)
 {
@@ -273,8 +254,6 @@ static void close_handle(uv_handle_t *h, void *ctx)
 
 static void close_loop(struct worker *w)
 {
-    uv_prepare_stop(&w->prepare);
-    uv_check_stop(&w->check);
     uv_walk(&w->loop, close_handle, NULL);
     while (uv_run(&w->loop, UV_RUN_DEFAULT))
         ;
@@ -295,8 +274,6 @@ void worker_fini(struct worker *w)
     OPENSSL_cleanse(w->random, sizeof(w->random));
     pool_fini(&w->pool);
 }
-
-// --- descriptors
 
 // --- random bytes
 

@@ -3,7 +3,8 @@
 // pointer; workers share nothing. A turn is: poll; timers; wakes until none is left (bounded, then the loop polls
 // without sleeping); late wakes (sockets flush here, one writev each); burials. No callback ever runs on somebody
 // else's stack: who has news posts a wake. Objects are freed by worker_bury after the turn, so a pointer seen in a turn
-// stays valid in it. Nothing here may block.
+// stays valid in it. Nothing here may block. Sockets are watched by the worker's own epoll, one system call a turn; libuv is
+// kept for what is rare (signals, news from other threads) and is itself one of the watched descriptors.
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -42,21 +43,16 @@ struct watch {
 struct worker {
     unsigned k, n;
     uv_loop_t loop;
+    uv_prepare_t anchor; // an active handle: without any, libuv would not let us sleep
     bool bare; // no loop: a simulation runs the turns
+    bool stopped;
     uint64_t now_ms, now_us; // CLOCK_MONOTONIC, read once a turn; a simulation sets both
-    bool clock_old; // a sleep may lie between now_ms and now
-    int epoll_fd;     // all watches; the loop polls it as one descriptor
-    uv_poll_t ready;
+    int epoll_fd;     // all watches, and libuv's descriptor
     struct pool pool;
     struct timer trim; // of the pool
     struct list wakes, late, graves;
     struct timer **heap;
     uint32_t heap_len, heap_cap;
-    uv_timer_t alarm;
-    uint64_t alarm_ms; // what the alarm is set for; 0: not set
-    uv_prepare_t prepare;
-    uv_check_t check;
-    uv_idle_t idle; // runs while wakes are left over, so that poll does not sleep
     uint8_t random[1024]; // unpredictable bytes not handed out yet
     uint32_t random_left;
     void *role; // the relay or the agent that owns this worker
@@ -65,8 +61,9 @@ struct worker {
 int worker_init(struct worker *w, unsigned k, unsigned n); // 0, or a libuv error
 void worker_init_bare(struct worker *w);                   // no loop: call worker_turn by hand
 void worker_run(struct worker *w);                         // until worker_stop
+void worker_poll(struct worker *w, bool may_sleep);        // one poll, which does not sleep while wakes wait, and its turn
 void worker_stop(struct worker *w);
-void worker_turn(struct worker *w); // wakes, late wakes, burials; what prepare and check run
+void worker_turn(struct worker *w); // wakes, late wakes, burials
 void worker_fini(struct worker *w); // closes all handles; frees what is buried
 void worker_clock(struct worker *w); // rereads now_ms and now_us
 
@@ -90,6 +87,7 @@ void watch_want(struct watch *watch, int events); // 0 stops; costs a system cal
 // it until a short read or write says otherwise. One system call in all. Watch a socket after connect was called, not before.
 struct watch *watch_edges(struct worker *w, int fd, void (*on)(void *ctx, int events), void *ctx);
 void watch_free(struct watch *watch);             // no callback comes after this; NULL is allowed
+void watch_free_closing(struct watch *watch);     // the same when fd is closed next and has no duplicate: a system call less
 
 // Unpredictable bytes (WebSocket mask keys, ids): from the system's generator in blocks.
 void worker_random(struct worker *w, void *out, size_t len);

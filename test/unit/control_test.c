@@ -161,7 +161,7 @@ static void test_who_tells_of_a_policy_waits_until_it_is_in_force(void **state)
     loop_until(&b->w, asked == 1);
     control_policy_read(b->c, last - 1); // somebody else's
     for (int i = 0; i < 20; i++)
-        uv_run(&b->w.loop, UV_RUN_NOWAIT);
+        worker_poll(&b->w, false);
     assert_int_equal(recv(fd, in, sizeof in, 0), -1);
     assert_int_equal(errno, EAGAIN);
     control_policy_read(b->c, last);

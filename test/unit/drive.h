@@ -29,7 +29,7 @@ static inline void drive_until(struct worker *w, const bool *done)
     }
     uint64_t start = drive_seconds();
     while (!*done) {
-        uv_run(&w->loop, UV_RUN_ONCE);
+        worker_poll(w, true);
         if (drive_seconds() - start > DRIVE_GUARD_S)
             fail_msg("hangs");
     }
@@ -42,6 +42,6 @@ static inline void drive_settle(struct worker *w)
         if (w->bare)
             worker_turn(w);
         else
-            uv_run(&w->loop, UV_RUN_NOWAIT);
+            worker_poll(w, false);
     }
 }

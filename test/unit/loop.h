@@ -32,7 +32,7 @@ static inline void loop_on_tick(struct timer *t)
         while (!(condition)) {                                                                                         \
             if (guard_.ticks > LOOP_TICKS)                                                                             \
                 fail_msg("hangs at: %s", #condition);                                                                  \
-            uv_run(&guard_.w->loop, UV_RUN_ONCE);                                                                      \
+            worker_poll(guard_.w, true);                                                                               \
         }                                                                                                              \
         timer_stop(guard_.w, &guard_.timer);                                                                           \
     } while (0)

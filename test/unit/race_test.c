@@ -123,7 +123,7 @@ static void test_stop(void **state)
     race_start(&r.race, &r.w, at, 2, 0, on_done);
     race_stop(&r.race);
     race_stop(&r.race);
-    uv_run(&r.w.loop, UV_RUN_NOWAIT);
+    worker_poll(&r.w, false);
     assert_int_equal(r.done, 0);
     listener_close(l);
     worker_fini(&r.w);

@@ -166,7 +166,7 @@ static int teardown(void **state)
     stop_relay(b);
     listener_close(b->echo);
     for (int i = 0; i < 8; i++)
-        uv_run(&b->w.loop, UV_RUN_NOWAIT);
+        worker_poll(&b->w, false);
     budget_fini(&b->budget);
     worker_fini(&b->w);
     identity_fini(&b->relay_id);

@@ -125,7 +125,7 @@ static void closing_while_connecting_is_legal(void **state)
         single_init(&s, &w, tcp_dial(&w, &a, 0));
         link_send(s.top, buf_copy(&w.pool, "early", 5));
         if (i == 1)
-            uv_run(&w.loop, UV_RUN_NOWAIT);
+            worker_poll(&w, false);
         if (i == 2)
             link_shut(s.top, SHUT_ABORT);
         single_fini(&s);
@@ -249,7 +249,7 @@ static void a_slow_reader_takes_the_room_and_gives_it_back(void **state)
         while (!s.news) { // it is owed
             for (ssize_t n; (n = read(fd, sink, 1 << 20)) > 0;)
                 got += (size_t)n;
-            uv_run(&w.loop, UV_RUN_NOWAIT);
+            worker_poll(&w, false);
         }
         assert_true(link_room(s.top) > 0);
         link_shut(s.top, SHUT_END);
@@ -257,7 +257,7 @@ static void a_slow_reader_takes_the_room_and_gives_it_back(void **state)
         while (n != 0) {
             n = read(fd, sink, 1 << 20);
             got += n > 0 ? (size_t)n : 0;
-            uv_run(&w.loop, UV_RUN_NOWAIT);
+            worker_poll(&w, false);
         }
         assert_int_equal(got, sent);
         free(sink);
