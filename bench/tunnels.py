@@ -152,7 +152,7 @@ class Culvert(Tunnel):
 
     def start_far(self):
         self.relay = Relay(self.program, self.folder / "relay")
-        self.relay.start()
+        self.relay.start(global_flags=())
         self.far_port = self.relay.port
         self.procs.append(self.relay.proc)
         self.agent = None
@@ -161,7 +161,7 @@ class Culvert(Tunnel):
         if not self.agent:
             self.agent = Agent(self.program, self.folder / "agent")
             self.agent.join(self.relay, allow=[f"127.0.0.1:{self.target}", f"127.0.0.1:{self.target}/udp"])
-        self.agent.start(["-L", f"0:127.0.0.1:{self.target}", "-L", f"0:127.0.0.1:{self.target}/udp",
+        self.agent.start(global_flags=(), flags=["-L", f"0:127.0.0.1:{self.target}", "-L", f"0:127.0.0.1:{self.target}/udp",
                           *self.agent.relay_flags(far_port)])
         self.port, self.udp_port = self.agent.port(0), self.agent.port(1)
         self.procs.append(self.agent.proc)

@@ -97,12 +97,17 @@ void watch_want(struct watch *watch, int events)
 
 static void bury(struct grave *g) { free(container_of(g, struct watch, grave)); }
 
-void watch_free(struct watch *watch)
+void watch_free_closing(struct watch *watch)
 {
     if (!watch || watch->dead)
         return;
     watch->dead = true;
-    if (watch->edges || watch->events)
-        control(watch, EPOLL_CTL_DEL, 0);
     worker_bury(watch->w, &watch->grave, bury);
+}
+
+void watch_free(struct watch *watch)
+{
+    if (watch && !watch->dead && (watch->edges || watch->events))
+        control(watch, EPOLL_CTL_DEL, 0);
+    watch_free_closing(watch);
 }

@@ -241,6 +241,7 @@ void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct
     struct conduit *c = conduit_new(fw, ask);
     if (is_over_limit(c))
         return;
+    wake_post(fw->w, &c->wake); // before the carrier's: what the caller has said already goes in one piece with OPEN
     struct stream *st = session_open(s, open);
     if (!st) {
         refuse_with(c, ERR_UNREACHED, WHY_LIMIT, "the session takes no new streams: it is being drained");
@@ -249,7 +250,6 @@ void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct
     c->opening->to_stream = true;
     c->far = stream_link(st);
     link_own(c->far, &c->wake);
-    wake_post(fw->w, &c->wake);
 }
 
 static void on_raced(struct race *race, struct link *link, const struct addr *to, const struct err *err)

@@ -167,7 +167,7 @@ static void give(struct listener *l, int fd, struct sockaddr_storage *ss, sockle
     if (peer.len && peer.sa.sa_family == AF_UNIX && peer.len <= offsetof(struct sockaddr_un, sun_path))
         peer.len = 0;
     l->stats.accepted++;
-    l->on_accept(l->owner, tcp_take(l->w, fd, l->flags), &peer);
+    l->on_accept(l->owner, tcp_take(l->w, fd, l->flags | TCP_INHERITED), &peer);
 }
 
 static int accept_one(struct place *p, struct sockaddr_storage *ss, socklen_t *len)
@@ -270,6 +270,7 @@ static int open_place(struct listener *l, const struct addr *at, bool dual, stru
         return -1;
     p->l = l;
     p->fd = fd;
+    tcp_set_options(fd, l->flags);
     if (listen(fd, LISTEN_BACKLOG) < 0 || !(p->watch = watch_new(l->w, fd, on_readable, p))) {
         err_errno(e, errno, "listen %s", addr_text(at, text));
         close(fd);

@@ -77,11 +77,11 @@ static void note_addresses(struct tcp *t)
         addr_from(&f->peer, (struct sockaddr *)&ss, len);
 }
 
-static void finish_connect(struct tcp *t)
+static void finish_connect(struct tcp *t, bool failed)
 {
     int errnum = 0;
     socklen_t len = sizeof(errnum);
-    if (getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) < 0)
+    if (failed && getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) < 0)
         errnum = errno;
     if (errnum) {
         fail_send(t, errnum, "connect to");
@@ -98,7 +98,7 @@ static void on_poll(void *ctx, int events)
     struct tcp *t = ctx;
     if (!t->connected) {
         if (!err_is(&t->link.err) && events & UV_WRITABLE)
-            finish_connect(t);
+            finish_connect(t, events & UV_DISCONNECT);
         if (!t->connected)
             return;
     }
@@ -286,7 +286,7 @@ static void close_fd(struct tcp *t, bool reset)
 {
     static const struct linger now = {.l_onoff = 1, .l_linger = 0};
     wake_cancel(&t->flush);
-    watch_free(t->watch);
+    watch_free_closing(t->watch);
     t->watch = NULL;
     if (t->fd < 0)
         return;
@@ -348,13 +348,13 @@ static struct tcp *tcp_new(struct worker *w, int fd, int flags)
 }
 
 // Fails on Unix sockets, which is fine.
-static void set_options(struct tcp *t)
+void tcp_set_options(int fd, int flags)
 {
     int one = 1, lowat = NOTSENT_LOWAT;
-    setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    setsockopt(t->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-    if (t->flags & TCP_CARRIER)
-        setsockopt(t->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    if (flags & TCP_CARRIER)
+        setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
 }
 
 static void start_watch(struct tcp *t)
@@ -373,7 +373,7 @@ struct link *tcp_dial(struct worker *w, const struct addr *to, int flags)
         fail_errno(t, errno, "socket for");
         return &t->link;
     }
-    set_options(t);
+    tcp_set_options(t->fd, flags);
     if (connect(t->fd, &to->sa, to->len) == 0) {
         t->connected = true;
         note_addresses(t);
@@ -389,7 +389,9 @@ struct link *tcp_take(struct worker *w, int fd, int flags)
 {
     struct tcp *t = tcp_new(w, fd, flags);
     t->connected = true;
-    set_options(t);
+    t->readable = true; // callers that speak first have often done so
+    if (!(flags & TCP_INHERITED))
+        tcp_set_options(fd, flags);
     note_addresses(t);
     start_watch(t);
     return &t->link;

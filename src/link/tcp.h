@@ -6,7 +6,10 @@
 #pragma once
 #include "link/link.h"
 
-enum { TCP_CARRIER = 1 }; // flags: keep facts, TCP_NOTSENT_LOWAT 128 KiB, several buffers a read
+enum { // flags
+    TCP_CARRIER = 1,   // keep facts, TCP_NOTSENT_LOWAT 128 KiB, several buffers a read
+    TCP_INHERITED = 2, // of tcp_take: the listener had tcp_set_options
+};
 
 // Reads without TCP_CARRIER: one read makes one DATA frame, with room in front for its header and a WebSocket header.
 #define TCP_READ_HEAD 32
@@ -18,6 +21,7 @@ enum { TCP_CARRIER = 1 }; // flags: keep facts, TCP_NOTSENT_LOWAT 128 KiB, sever
 struct link *tcp_dial(struct worker *w, const struct addr *to, int flags);
 // Takes over a connected, non-blocking descriptor (accepted; a socketpair; stdin and stdout are pipes, see stdio.h).
 struct link *tcp_take(struct worker *w, int fd, int flags);
+void tcp_set_options(int fd, int flags); // also on a listener, for all that it accepts
 int tcp_fd(const struct link *l); // for addresses and TCP_INFO; not to read or write
 // What TCP knows of the sending direction of the chain under `top`: bytes the other end has acknowledged since the connection
 // began, and bytes sent that it has not. Two system calls. False: not known (no TCP, a kernel before 4.1).
