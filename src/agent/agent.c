@@ -158,7 +158,7 @@ static void on_check(struct wake *wake)
         return;
     if (a->stdio_over) {
         drain(a);
-    } else if (!a->ready_told && uplink_is_up(a->current) && reverses_settled(a)) {
+    } else if (!a->ready_told && relays_settled(a) && reverses_settled(a)) {
         a->ready_told = true;
         agent_tell_ready(a);
     }
@@ -191,6 +191,8 @@ static int init(struct agent *a, const char *dir, bool make, struct err *e)
     a->since = (uint64_t)time(NULL);
     raise_descriptors();
     timer_init(&a->tick, on_tick);
+    timer_init(&a->review, relays_on_review);
+    timer_init(&a->stagger, relays_on_stagger);
     wake_init(&a->check, on_check);
     budget_init(&a->budget, memory_max(), NULL);
     a->has_budget = true;
@@ -239,6 +241,8 @@ static void fini(struct agent *a)
     for (size_t i = 0; i < a->uplink_count; i++)
         uplink_fini(&a->uplinks[i]);
     timer_stop(&a->w, &a->tick);
+    timer_stop(&a->w, &a->review);
+    timer_stop(&a->w, &a->stagger);
     wake_cancel(&a->check);
     worker_turn(&a->w); // burials
     worker_turn(&a->w);

@@ -18,7 +18,8 @@ enum agent_outer { AGENT_OUTER_DEFAULT, AGENT_OUTER_VERIFY, AGENT_OUTER_REPORT }
 struct proxy_kit;
 
 struct agent_connect { // the connect flags
-    const struct relay_url *relay;    // NULL: the one joined last
+    const struct relay_url *relays;   // in order of preference
+    size_t relay_count;               // 0: all joined, the one joined last first
     const struct proxy_url *proxies;  // --proxy, a chain in order; count 0: auto
     size_t proxy_count;
     struct proxy_kit *proxy_kit;      // what proxies need beyond their URLs
@@ -45,6 +46,7 @@ struct agent_options {
     bool once;
     int ready_fd;                  // -1: none
     uint32_t udp_idle_ms;          // 0: 60 s
+    uint32_t comeback_ms;          // a better relay must have stood so long before it is used again
     uint32_t drain_ms;             // after TERM or INT; 0: 30 s
 };
 

@@ -4,6 +4,7 @@
 #pragma once
 #include <jansson.h>
 #include "agent/agent.h"
+#include "agent/rank.h"
 #include "agent/uplink.h"
 #include "control/control.h"
 #include "core/log.h"
@@ -29,15 +30,23 @@ struct local { // -L or -D
 
 enum reverse_state { REVERSE_IDLE, REVERSE_ASKED, REVERSE_UP, REVERSE_REFUSED };
 
-struct reverse { // -R, or --offer: a stream that listens at the relay
+struct reverse_stream { // listens, or asks to, at one relay
+    struct reverse *r;
+    struct uplink *u;
+    struct stream *st; // NULL: none
+    struct link *link;
+    struct wake wake;
+};
+
+// -R, or --offer: a stream that listens at the relay. When the agent moves, it is asked for at the new relay, and given up at
+// the old one once it stands.
+struct reverse {
     struct agent *a;
     const struct spec_forward *spec; // NULL: an offer
     const struct spec_offer *offer;
     char what[SPEC_TEXT_MAX]; // for messages: "-R 8080" …
     enum reverse_state state;
-    struct stream *st;
-    struct link *link;
-    struct wake wake;
+    struct reverse_stream streams[2], *now, *next; // now: stands; next: asked for
     struct timer retry;
     uint32_t retry_ms;
     struct addr bound;
@@ -53,7 +62,9 @@ struct agent {
     bool has_budget;
     struct uplink *uplinks; // they do not move
     size_t uplink_count;
-    struct uplink *current; // where new streams go
+    struct uplink *current; // the home; before there is one, the first
+    struct rank rank;
+    size_t started;         // how many were dialled at all: -W goes on to the next only when it must
     struct forward fw;
     bool has_forward;
     struct local *locals;
@@ -70,6 +81,7 @@ struct agent {
     enum { AGENT_RUNNING, AGENT_DRAINING, AGENT_LEAVING } life;
     uint64_t drain_until_ms;
     struct timer tick; // drain and leave
+    struct timer review, stagger; // relays.c
     struct wake check;       // is all up: tell; is all over: end
     uint64_t since;
     int status;
@@ -89,7 +101,11 @@ int relays_init(struct agent *a, const struct agent_connect *c, const struct rel
 void relays_start(struct agent *a);
 void relays_reload(struct agent *a); // reads the state again and dials now
 size_t relays_up(const struct agent *a); // how many are connected
-struct session *agent_session(struct agent *a); // where new streams go; it may be parked
+void relays_on_review(struct timer *timer);
+void relays_on_stagger(struct timer *timer);
+bool relays_settled(const struct agent *a);        // one is chosen and stands
+void relays_order(struct agent *a, size_t *out);   // indices of all uplinks, the one in use and the best first
+struct session *agent_session(struct agent *a); // where new streams go: the home's while it is good; it may be parked
 static inline struct uplink *uplink_of(const struct session *s) { return s->owner; }
 
 // locals.c
@@ -99,7 +115,8 @@ void stdio_start(struct agent *a);
 
 // reverses.c
 int reverses_init(struct agent *a, struct err *e);
-void reverses_ask(struct agent *a);  // a new session: ask for all
+void reverses_follow(struct agent *a); // asks at the current relay for what does not stand there
+void reverses_forget(struct agent *a, const struct uplink *u); // it has a new session: nothing listens there
 void reverses_close(struct agent *a);
 bool reverses_settled(const struct agent *a);
 size_t reverses_streams(const struct agent *a); // streams that only listen

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The relays of an agent: which are used, what their coming and going means for forwards, for the state and for the agent's life.
+// All that are wanted are kept connected, so that another one is there the moment the one in use goes; rank.h says which is used.
 #include <stdlib.h>
 #include <string.h>
 #include "agent/inside.h"
@@ -9,8 +10,79 @@
 #define STEADY_MS 10000      // a carrier that stood this long,
 #define STEADY_BYTES 131072  // or carried this much, makes the next wait short again
 #define STREAM_RETRY_MS 1000 // longest wait between attempts while streams are held
+#define REVIEW_MS 5000       // how often round trips are looked at
+#define STAGGER_MS 1000      // -W: the next relay is tried when the one before has not come up in this
 
-struct session *agent_session(struct agent *a) { return &a->current->session; }
+// --- which
+
+static void look(struct agent *a, struct rank_one *c)
+{
+    for (size_t i = 0; i < a->uplink_count; i++) {
+        struct uplink *u = &a->uplinks[i];
+        bool good = uplink_is_good(u);
+        if (good && !u->was_good)
+            u->good_ms = a->w.now_ms;
+        u->was_good = good;
+        c[i] = (struct rank_one){.good = good, .stands = uplink_is_up(u), .tried = u->tried, .rtt_us = uplink_rtt(u),
+                                 .gone = u->out || (uplink_is_up(u) && u->session.goaway_seen), .good_ms = u->good_ms};
+    }
+}
+
+struct session *agent_session(struct agent *a)
+{
+    struct rank_one c[AGENT_RELAYS];
+    if (uplink_is_good(a->current) || a->uplink_count == 1)
+        return &a->current->session;
+    look(a, c);
+    size_t i = rank_best(&a->rank, c, a->uplink_count, RANK_NONE);
+    return i == RANK_NONE ? &a->current->session : &a->uplinks[i].session;
+}
+
+bool relays_settled(const struct agent *a) { return a->rank.home != RANK_NONE && uplink_is_up(a->current); }
+
+void relays_order(struct agent *a, size_t *out)
+{
+    struct rank_one c[AGENT_RELAYS];
+    look(a, c);
+    rank_order(&a->rank, c, a->uplink_count, out);
+}
+
+// New streams go to another relay now. What listens is asked for there, and given up where it was once it stands; flows of
+// datagrams, which end by silence alone, begin anew unless their way is still good.
+static void moved(struct agent *a, struct uplink *from)
+{
+    char where[URL_TEXT_MAX];
+    if (a->uplink_count > 1)
+        log_event(agent_chatter(a), from ? "moved to another relay" : "relay chosen",
+                  LS("relay", relay_url_where(&a->current->relay.url, where)));
+    if (from && !uplink_is_good(from))
+        flow_end_opened(&a->fw, &from->session);
+    reverses_follow(a);
+    stdio_start(a);
+    agent_check(a);
+}
+
+static void review(struct agent *a)
+{
+    struct rank_one c[AGENT_RELAYS];
+    size_t before = a->rank.home;
+    uint32_t random;
+    if (a->joining || a->life == AGENT_LEAVING)
+        return;
+    look(a, c);
+    worker_random(&a->w, &random, sizeof(random));
+    rank_decide(&a->rank, c, a->uplink_count, random, a->w.now_ms);
+    if (a->uplink_count > 1) {
+        uint64_t now = a->w.now_ms, wait = a->rank.again_ms > now ? a->rank.again_ms - now : 1;
+        timer_set(&a->w, &a->review, a->rank.again_ms && wait < REVIEW_MS ? wait : REVIEW_MS);
+    }
+    if (a->rank.home == before)
+        return;
+    a->current = &a->uplinks[a->rank.home];
+    moved(a, before == RANK_NONE ? NULL : &a->uplinks[before]);
+}
+
+void relays_on_review(struct timer *timer) { review(container_of(timer, struct agent, review)); }
 
 size_t relays_up(const struct agent *a)
 {
@@ -20,9 +92,26 @@ size_t relays_up(const struct agent *a)
     return n;
 }
 
+// The one in use is lost or about to go: those that are not there are tried at once.
+static void hurry(struct agent *a)
+{
+    for (size_t i = 0; i < a->uplink_count; i++) {
+        struct uplink *u = &a->uplinks[i];
+        if (u != a->current && i < a->started)
+            uplink_start(u);
+    }
+}
+
 static void on_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const char *text)
 {
-    log_event(LOG_INFO, "the relay is going away", LS("text", text), LN("code", code), LN("retry_ms", retry_ms));
+    struct uplink *u = uplink_of(s);
+    struct agent *a = u->owner;
+    char where[URL_TEXT_MAX];
+    log_event(LOG_INFO, "the relay is going away", LS("relay", relay_url_where(&u->relay.url, where)), LS("text", text),
+              LN("code", code), LN("retry_ms", retry_ms));
+    a->started = a->uplink_count;
+    hurry(a);
+    review(a);
 }
 
 static const struct session_ops session_ops = {
@@ -73,45 +162,93 @@ static void on_up(struct uplink *u, const struct frame_welcome *welcome, bool fr
         return;
     }
     if (fresh)
-        reverses_ask(a);
-    stdio_start(a);
+        reverses_forget(a, u);
+    review(a);
+    if (u == a->current)
+        reverses_follow(a);
     agent_check(a);
 }
 
 // --- down
 
+static void start_next(struct agent *a);
+
+// Not worth another attempt.
 static bool is_final(const struct agent *a, const struct err *err, const struct frame_welcome *refusal)
 {
-    if (a->o && a->o->once)
+    if (a->o && a->o->once && !a->stdio_started) // -W: once it has begun, its stream is worth every attempt
         return true;
     if (refusal)
         return refusal->status == WELCOME_STOP;
     return err->kind == ERR_UNTRUSTED || err->kind == ERR_USAGE || a->joining;
 }
 
+// The agent ends when no relay is left; what the first in order said is the reason that counts.
+static void end_if_last(struct agent *a, const struct err *err)
+{
+    struct err all = ERR_INIT;
+    for (size_t i = 0; i < a->uplink_count; i++) {
+        const struct uplink *u = &a->uplinks[i];
+        if (!u->out)
+            return;
+        struct err both = ERR_INIT;
+        err_set(&both, a->uplinks[0].out_kind, WHY_NONE, i ? "%s; %s" : "%s%s", err_text(&all), u->last_error);
+        err_move(&all, &both);
+    }
+    agent_stop(a, (int)a->uplinks[0].out_kind, a->uplink_count == 1 ? err : &all);
+    err_fini(&all);
+}
+
+static void give_up(struct uplink *u, const struct err *err)
+{
+    struct agent *a = u->owner;
+    char where[URL_TEXT_MAX];
+    uplink_give_up(u, err);
+    end_if_last(a, err);
+    if (a->life == AGENT_LEAVING)
+        return;
+    log_event(LOG_ERROR, "relay given up", LS("relay", relay_url_where(&u->relay.url, where)), LS("reason", err_text(err)));
+    start_next(a);
+    if (u == a->current)
+        hurry(a);
+    review(a);
+}
+
+static uint32_t longest_wait(const struct uplink *u)
+{
+    const struct agent *a = u->owner;
+    bool needed = u->session.stream_count > 0 || relays_up(a) == 0;
+    return needed && a->fw.conduit_count > 0 ? STREAM_RETRY_MS : 0;
+}
+
 static void on_down(struct uplink *u, const struct err *err, const struct frame_welcome *refusal, bool was_up)
 {
     struct agent *a = u->owner;
     uint32_t least = refusal && refusal->status != WELCOME_STOP ? refusal->retry_ms : 0;
+    char where[URL_TEXT_MAX];
     if (a->life == AGENT_LEAVING) {
         if (relays_up(a) == 0)
             agent_stop(a, 0, NULL);
         return;
     }
     if (is_final(a, err, refusal)) {
-        agent_stop(a, err->kind ? (int)err->kind : ERR_FAILED, err);
+        give_up(u, err);
         return;
     }
     if (was_up && (a->w.now_ms - u->up_ms >= STEADY_MS || u->carried >= STEADY_BYTES))
         backoff_reset(&u->backoff);
-    uplink_retry(u, a->fw.conduit_count > 0 ? STREAM_RETRY_MS : 0, least);
-    log_event(LOG_WARN, was_up ? "connection lost" : "no connection", LS("reason", err_text(err)),
-              LN("retry_ms", u->retry.due_ms - a->w.now_ms));
+    uplink_retry(u, longest_wait(u), least);
+    log_event(LOG_WARN, was_up ? "connection lost" : "no connection", LS("relay", relay_url_where(&u->relay.url, where)),
+              LS("reason", err_text(err)), LN("retry_ms", u->retry.due_ms - a->w.now_ms));
+    start_next(a);
+    if (was_up && u == a->current)
+        hurry(a);
+    review(a);
 }
 
 static const struct uplink_ops uplink_ops = {.on_up = on_up, .on_down = on_down, .session = &session_ops};
 
-// --- which
+// --- beginning
 
 void relays_reload(struct agent *a)
 {
@@ -125,9 +262,10 @@ void relays_reload(struct agent *a)
         const struct agent_relay *r = good && !u->elsewhere ? agent_state_find(&a->state, &u->relay.url) : NULL;
         if (r)
             uplink_set_relay(u, r);
-        backoff_reset(&u->backoff);
+        uplink_revive(u);
         uplink_start(u);
     }
+    a->started = a->uplink_count;
     log_event(LOG_INFO, "reloaded");
 }
 
@@ -140,14 +278,26 @@ static struct agent_relay *find_by_host(struct agent_state *s, const char *host)
     return s->relay_count == 1 ? &s->relays[0] : NULL;
 }
 
+static int add(struct agent *a, const struct agent_connect *c, const struct agent_relay *relay, bool elsewhere,
+               struct err *e)
+{
+    struct uplink *u = &a->uplinks[a->uplink_count++];
+    int rc = uplink_init(u, &a->w, a->resolver, &a->budget, relay, c, &a->state.id, &uplink_ops, a, e);
+    u->elsewhere = elsewhere;
+    return rc;
+}
+
 // A relay may be reached by another URL than the one it was joined by: its key tells who it is.
-static int add(struct agent *a, const struct agent_connect *c, const struct relay_url *told, struct err *e)
+static int add_told(struct agent *a, const struct agent_connect *c, const struct relay_url *told, struct err *e)
 {
     struct agent_state *s = &a->state;
-    struct agent_relay *known = told ? agent_state_find(s, told) : &s->relays[s->relay_count - 1];
-    struct uplink *u = &a->uplinks[a->uplink_count];
+    const struct agent_relay *known = agent_state_find(s, told);
     char where[URL_TEXT_MAX];
     bool elsewhere = !known;
+    for (size_t i = 0; i < a->uplink_count; i++) {
+        if (agent_same_relay(&a->uplinks[i].relay.url, told))
+            return err_set(e, ERR_USAGE, WHY_NONE, "--relay %s: named twice", relay_url_where(told, where));
+    }
     if (!known)
         known = find_by_host(s, told->host);
     if (!known)
@@ -156,11 +306,25 @@ static int add(struct agent *a, const struct agent_connect *c, const struct rela
     struct agent_relay relay = *known;
     if (elsewhere)
         relay.url = *told;
-    a->uplink_count++;
-    int rc = uplink_init(u, &a->w, a->resolver, &a->budget, &relay, c, &a->state.id, &uplink_ops, a, e);
-    u->elsewhere = elsewhere;
+    int rc = add(a, c, &relay, elsewhere, e);
     OPENSSL_cleanse(&relay, sizeof(relay));
     return rc;
+}
+
+static int add_all(struct agent *a, const struct agent_connect *c, const struct relay_url *only, struct err *e)
+{
+    const struct agent_state *s = &a->state;
+    if (only)
+        return add_told(a, c, only, e);
+    for (size_t i = 0; i < c->relay_count; i++) {
+        if (add_told(a, c, &c->relays[i], e) < 0)
+            return -1;
+    }
+    for (size_t i = s->relay_count; c->relay_count == 0 && i-- > 0;) {
+        if (add(a, c, &s->relays[i], false, e) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 int relays_init(struct agent *a, const struct agent_connect *c, const struct relay_url *only, struct err *e)
@@ -172,11 +336,35 @@ int relays_init(struct agent *a, const struct agent_connect *c, const struct rel
     if (!a->uplinks)
         abort();
     a->current = &a->uplinks[0];
-    return add(a, c, only ? only : c->relay, e);
+    rank_init(&a->rank, a->o ? a->o->comeback_ms : 0, a->o && a->o->stdio, a->w.now_ms);
+    if (add_all(a, c, only, e) < 0)
+        return -1;
+    for (size_t i = 0; i < a->uplink_count; i++)
+        a->uplinks[i].others = a->uplink_count > 1;
+    return 0;
+}
+
+// -W is started for each ssh: it asks one relay after the other. An agent that stays keeps all of them.
+static void start_next(struct agent *a)
+{
+    if (a->started == a->uplink_count)
+        return;
+    uplink_start(&a->uplinks[a->started++]);
+    if (a->started < a->uplink_count)
+        timer_set(&a->w, &a->stagger, STAGGER_MS);
+}
+
+void relays_on_stagger(struct timer *timer)
+{
+    struct agent *a = container_of(timer, struct agent, stagger);
+    if (a->rank.home == RANK_NONE)
+        start_next(a);
 }
 
 void relays_start(struct agent *a)
 {
-    for (size_t i = 0; i < a->uplink_count; i++)
-        uplink_start(&a->uplinks[i]);
+    a->rank.start_ms = a->w.now_ms;
+    do
+        start_next(a);
+    while (a->o && !a->o->stdio && a->started < a->uplink_count);
 }

@@ -89,11 +89,16 @@ static void on_accepted(struct agent *a, struct reverse *r, struct stream *st, c
     }
 }
 
-static struct reverse *find_listener(struct agent *a, uint32_t id)
+static bool is_stream(const struct reverse_stream *rs, const struct session *s, uint32_t id)
+{
+    return rs->st && stream_session(rs->st) == s && stream_id(rs->st) == id;
+}
+
+static struct reverse *find_listener(struct agent *a, const struct session *s, uint32_t id)
 {
     for (size_t i = 0; i < a->reverse_count; i++) {
         struct reverse *r = &a->reverses[i];
-        if (r->spec && r->st && stream_id(r->st) == id)
+        if (r->spec && (is_stream(r->now, s, id) || is_stream(r->next, s, id)))
             return r;
     }
     return NULL;
@@ -116,7 +121,7 @@ void agent_on_open(struct session *s, struct stream *st, const struct frame_open
     struct agent *a = uplink_of(s)->owner;
     struct reverse *r = NULL;
     if (open->kind == OPEN_ACCEPTED)
-        r = find_listener(a, open->listener);
+        r = find_listener(a, s, open->listener);
     else if (open->kind == OPEN_SERVICE)
         r = find_offer(a, open->host);
     bool is_flow = open->kind == OPEN_ACCEPTED && open->datagram && a->reverse_socks;
@@ -132,14 +137,13 @@ void agent_on_open(struct session *s, struct stream *st, const struct frame_open
 
 // --- listening
 
-static void close_stream(struct reverse *r)
+static void close_stream(struct reverse_stream *rs)
 {
-    if (r->link)
-        link_close(r->link);
-    r->link = NULL;
-    r->st = NULL;
-    wake_cancel(&r->wake);
-    timer_stop(&r->a->w, &r->retry);
+    if (rs->link)
+        link_close(rs->link);
+    rs->link = NULL;
+    rs->st = NULL;
+    wake_cancel(&rs->wake);
 }
 
 static void fill_open(struct frame_open *open, const struct reverse *r)
@@ -157,73 +161,93 @@ static void fill_open(struct frame_open *open, const struct reverse *r)
 
 static void ask(struct reverse *r)
 {
+    struct reverse_stream *rs = r->next;
     struct frame_open open = {0};
-    close_stream(r);
+    close_stream(rs);
+    timer_stop(&r->a->w, &r->retry);
     fill_open(&open, r);
-    r->st = session_open(agent_session(r->a), &open);
-    if (!r->st)
-        return; // drained: the next session asks
-    r->link = stream_link(r->st);
-    r->state = REVERSE_ASKED;
-    link_own(r->link, &r->wake);
-    wake_post(&r->a->w, &r->wake);
+    rs->u = r->a->current;
+    rs->st = session_open(&rs->u->session, &open);
+    if (!r->now->st)
+        r->state = rs->st ? REVERSE_ASKED : REVERSE_IDLE; // drained: the next session asks
+    if (!rs->st)
+        return;
+    rs->link = stream_link(rs->st);
+    link_own(rs->link, &rs->wake);
+    wake_post(&r->a->w, &rs->wake);
 }
 
+// It stands: where it stood before it is given up.
 static void on_up(struct reverse *r)
 {
-    char text[ADDR_TEXT_MAX];
-    const struct addr *bound = stream_bound(r->st);
+    char text[ADDR_TEXT_MAX], where[URL_TEXT_MAX];
+    struct reverse_stream *old = r->now;
+    r->now = r->next;
+    r->next = old;
+    close_stream(old);
+    const struct addr *bound = stream_bound(r->now->st);
     r->state = REVERSE_UP;
     r->bound = bound ? *bound : (struct addr){0};
     if (r->offer)
-        log_event(LOG_INFO, "service offered", LS("service", r->what));
+        log_event(LOG_INFO, "service offered", LS("service", r->what), LS("relay", relay_url_where(&r->now->u->relay.url, where)));
     else
-        log_event(LOG_INFO, "listening at the relay", LS("for", r->what), LS("at", bound ? addr_text(bound, text) : "-"));
+        log_event(LOG_INFO, "listening at the relay", LS("for", r->what), LS("at", bound ? addr_text(bound, text) : "-"),
+                  LS("relay", relay_url_where(&r->now->u->relay.url, where)));
     agent_check(r->a);
 }
 
 // Refused, or ended later: moved to a newer session of this identity, or no longer allowed. A refusal at the start is what
 // a person wants to know at once; later the agent goes on with what it has and asks again now and then.
-static void on_over(struct reverse *r, const struct err *err)
+static void refused(struct reverse *r, const struct err *e)
 {
     struct agent *a = r->a;
+    if (!r->now->st)
+        r->state = REVERSE_REFUSED;
+    if (a->o->once || (!a->ready_told && e->why == WHY_POLICY)) {
+        agent_end(a, e->why == WHY_POLICY ? ERR_POLICY : ERR_FAILED, e);
+        return;
+    }
+    log_event(LOG_WARN, "not listening at the relay", LS("for", r->what), LS("reason", err_text(e)));
+    timer_set(&a->w, &r->retry, r->retry_ms);
+    r->retry_ms = r->retry_ms < REVERSE_RETRY_MAX_MS / 2 ? r->retry_ms * 2 : REVERSE_RETRY_MAX_MS;
+}
+
+static void on_over(struct reverse_stream *rs, const struct err *err)
+{
+    struct reverse *r = rs->r;
     struct err e = ERR_INIT;
-    bool parked = !uplink_is_up(a->current) || err->why == WHY_LOST;
+    bool parked = !uplink_is_up(rs->u) || err->why == WHY_LOST;
     err_copy(&e, err);
     if (e.why == WHY_MOVED)
         err_set(&e, ERR_FAILED, WHY_MOVED, "moved: a newer agent with this key has taken it over");
     err_prefix(&e, "%s", r->what);
-    close_stream(r);
-    r->state = parked ? REVERSE_IDLE : REVERSE_REFUSED;
-    if (!parked) {
-        if (a->o->once || (!a->ready_told && e.why == WHY_POLICY)) {
-            agent_end(a, e.why == WHY_POLICY ? ERR_POLICY : ERR_FAILED, &e);
-        } else {
-            log_event(LOG_WARN, "not listening at the relay", LS("for", r->what), LS("reason", err_text(&e)));
-            timer_set(&a->w, &r->retry, r->retry_ms);
-            r->retry_ms = r->retry_ms < REVERSE_RETRY_MAX_MS / 2 ? r->retry_ms * 2 : REVERSE_RETRY_MAX_MS;
-        }
-    }
-    agent_check(a);
+    close_stream(rs);
+    if (rs == r->now && r->next->st) // on its way to another relay, or taken over there by ourselves
+        r->state = REVERSE_ASKED;
+    else if (!parked)
+        refused(r, &e);
+    else if (!r->now->st)
+        r->state = REVERSE_IDLE;
+    agent_check(r->a);
     err_fini(&e);
 }
 
 static void on_wake(struct wake *wake)
 {
-    struct reverse *r = container_of(wake, struct reverse, wake);
+    struct reverse_stream *rs = container_of(wake, struct reverse_stream, wake);
     struct buf *b;
-    enum link_status st = link_open(r->link);
+    enum link_status st = link_open(rs->link);
     if (st == LINK_AGAIN)
         return;
-    if (st == LINK_OK && r->state == REVERSE_ASKED)
-        on_up(r);
-    while (st == LINK_OK && (st = link_recv(r->link, &b)) == LINK_OK)
+    if (st == LINK_OK && rs == rs->r->next)
+        on_up(rs->r);
+    while (st == LINK_OK && (st = link_recv(rs->link, &b)) == LINK_OK)
         buf_put(b);
     if (st == LINK_AGAIN)
         return;
-    if (!err_is(&r->link->err))
-        err_set(&r->link->err, ERR_FAILED, WHY_LOST, "the relay ended it");
-    on_over(r, &r->link->err);
+    if (!err_is(&rs->link->err))
+        err_set(&rs->link->err, ERR_FAILED, WHY_LOST, "the relay ended it");
+    on_over(rs, &rs->link->err);
 }
 
 static void on_retry(struct timer *timer)
@@ -231,14 +255,32 @@ static void on_retry(struct timer *timer)
     struct reverse *r = container_of(timer, struct reverse, retry);
     if (uplink_is_up(r->a->current))
         ask(r);
-    else
+    else if (!r->now->st)
         r->state = REVERSE_IDLE;
 }
 
-void reverses_ask(struct agent *a)
+void reverses_follow(struct agent *a)
 {
-    for (size_t i = 0; i < a->reverse_count; i++)
-        ask(&a->reverses[i]);
+    for (size_t i = 0; i < a->reverse_count; i++) {
+        struct reverse *r = &a->reverses[i];
+        if (r->now->st && r->now->u == a->current)
+            close_stream(r->next); // back before the other one stood
+        else if (!r->next->st || r->next->u != a->current)
+            ask(r);
+    }
+}
+
+void reverses_forget(struct agent *a, const struct uplink *u)
+{
+    for (size_t i = 0; i < a->reverse_count; i++) {
+        struct reverse *r = &a->reverses[i];
+        for (size_t k = 0; k < 2; k++) {
+            if (r->streams[k].u == u)
+                close_stream(&r->streams[k]);
+        }
+        if (!r->now->st && r->state != REVERSE_REFUSED)
+            r->state = r->next->st ? REVERSE_ASKED : REVERSE_IDLE;
+    }
 }
 
 bool reverses_settled(const struct agent *a)
@@ -254,14 +296,16 @@ size_t reverses_streams(const struct agent *a)
 {
     size_t n = 0;
     for (size_t i = 0; i < a->reverse_count; i++)
-        n += a->reverses[i].st != NULL;
+        n += (a->reverses[i].now->st != NULL) + (a->reverses[i].next->st != NULL);
     return n;
 }
 
 void reverses_close(struct agent *a)
 {
     for (size_t i = 0; i < a->reverse_count; i++) {
-        close_stream(&a->reverses[i]);
+        close_stream(a->reverses[i].now);
+        close_stream(a->reverses[i].next);
+        timer_stop(&a->w, &a->reverses[i].retry);
         a->reverses[i].state = REVERSE_IDLE;
     }
 }
@@ -278,7 +322,12 @@ int reverses_init(struct agent *a, struct err *e)
         char text[SPEC_TEXT_MAX];
         r->a = a;
         r->retry_ms = REVERSE_RETRY_MS;
-        wake_init(&r->wake, on_wake);
+        for (size_t k = 0; k < 2; k++) {
+            r->streams[k].r = r;
+            wake_init(&r->streams[k].wake, on_wake);
+        }
+        r->now = &r->streams[0];
+        r->next = &r->streams[1];
         timer_init(&r->retry, on_retry);
         if (i < o->reverse_count) {
             r->spec = &o->reverses[i];

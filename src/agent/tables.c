@@ -59,7 +59,7 @@ static json_t *services(const struct agent *a)
         char to[SPEC_TEXT_MAX], name[2 * SPEC_NAME_MAX + 2];
         if (!r->offer)
             continue;
-        snprintf(name, sizeof(name), "%.63s@%.63s", r->offer->name, a->current->name);
+        snprintf(name, sizeof(name), "%.63s@%.63s", r->offer->name, (r->now->u ? r->now->u : a->current)->name);
         json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:I}", "service", name, "to",
                                               spec_dest_text(&r->offer->dest, to), "udp", r->offer->udp ? "yes" : "no",
                                               "state", reverse_names[r->state], "callers", (json_int_t)r->callers));
@@ -67,9 +67,37 @@ static json_t *services(const struct agent *a)
     return rows;
 }
 
+static const char *relay_state(const struct uplink *u)
+{
+    if (u->out)
+        return "given up";
+    return uplink_is_up(u) && u->session.goaway_seen ? "draining" : uplink_names[u->state];
+}
+
+// The one in use first, then in the order in which they would be used.
+static json_t *relays(struct agent *a)
+{
+    json_t *rows = json_array();
+    size_t order[AGENT_RELAYS];
+    char where[URL_TEXT_MAX];
+    relays_order(a, order);
+    for (size_t i = 0; i < a->uplink_count; i++) {
+        struct uplink *u = &a->uplinks[order[i]];
+        json_array_append_new(
+            rows, json_pack("{s:I, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:s}", "rank", (json_int_t)i + 1, "relay",
+                            relay_url_where(&u->relay.url, where), "used", u == a->current ? "yes" : "no", "state",
+                            relay_state(u), "rtt_ms", json_real(uplink_rtt(u) / 1000.0), "streams",
+                            (json_int_t)u->session.stream_count, "attempts", (json_int_t)u->attempts,
+                            "connected_times", (json_int_t)u->ups, "last_error", u->last_error));
+    }
+    return rows;
+}
+
 static json_t *table(void *owner, const char *name)
 {
-    const struct agent *a = owner;
+    struct agent *a = owner;
+    if (strcmp(name, "relays") == 0)
+        return relays(a);
     if (strcmp(name, "forwards") == 0)
         return forwards(a);
     if (strcmp(name, "services") == 0)
@@ -125,11 +153,11 @@ static json_t *session_json(const struct agent *a)
 
 static json_t *status(void *owner)
 {
-    const struct agent *a = owner;
+    struct agent *a = owner;
     char pin[PIN_TEXT_MAX], url[URL_TEXT_MAX];
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:o}", "name", a->current->name, "relay",
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:o}", "name", a->current->name, "relay",
                      relay_url_text(&a->current->relay.url, url), "pin", pin_text(a->state.id.pin, pin), "carrier", carrier(a),
-                     "session", session_json(a), "forwarding", forward_stats_json(&a->fw), "memory_bytes",
+                     "relays", relays(a), "session", session_json(a), "forwarding", forward_stats_json(&a->fw), "memory_bytes",
                      (json_int_t)a->budget.used, "forwards", forwards(a));
 }
 

@@ -7,6 +7,8 @@
 #include "core/log.h"
 #include "link/tls.h"
 
+#define HANDSHAKE_TRIPS 4 // from a connection to WELCOME: outer TLS, WebSocket, inner TLS, HELLO
+
 static const char *environment(const char *name) { return getenv(name); }
 
 static int join_headers(struct uplink *u, const struct agent_connect *c, struct err *e)
@@ -122,6 +124,9 @@ static void down(struct uplink *u, const struct err *err, const struct frame_wel
     struct err why = ERR_INIT;
     struct frame_welcome said = refusal ? *refusal : (struct frame_welcome){0};
     bool was_up = u->state == UPLINK_UP;
+    u->failures = was_up ? 0 : u->failures + 1;
+    u->tried |= !was_up;
+    u->dial_options.avoid = was_up ? (struct addr){0} : u->dial.reached;
     u->carried = was_up ? u->conn->carrier.bytes_in + u->conn->carrier.bytes_out : 0;
     err_copy(&why, err); // err and refusal live in what is dropped here
     snprintf(u->last_error, sizeof(u->last_error), "%s", err_text(&why));
@@ -158,6 +163,27 @@ static void on_deadline(struct timer *timer)
 
 // --- up
 
+static void note_rtt(struct uplink *u, uint32_t rtt_us)
+{
+    if (u->w->now_ms - u->rtt_ms >= UPLINK_RTT_MS) {
+        u->rtt_us[1] = u->rtt_us[0];
+        u->rtt_us[0] = 0;
+        u->rtt_ms = u->w->now_ms;
+    }
+    if (rtt_us && (u->rtt_us[0] == 0 || rtt_us < u->rtt_us[0]))
+        u->rtt_us[0] = rtt_us;
+}
+
+uint32_t uplink_rtt(struct uplink *u)
+{
+    if (uplink_is_up(u))
+        note_rtt(u, u->session.srtt_us);
+    uint32_t a = u->rtt_us[0], b = u->rtt_us[1];
+    return a && (b == 0 || a < b) ? a : b;
+}
+
+bool uplink_is_good(const struct uplink *u) { return uplink_is_up(u) && !u->session.goaway_seen; }
+
 static bool on_welcome(struct conn *c, const struct frame_welcome *welcome)
 {
     struct uplink *u = c->owner;
@@ -174,6 +200,9 @@ static bool on_welcome(struct conn *c, const struct frame_welcome *welcome)
     u->state = UPLINK_UP;
     u->ups++;
     u->up_ms = u->w->now_ms;
+    u->tried = false;
+    u->failures = 0;
+    note_rtt(u, (uint32_t)((u->w->now_us - u->dialled_us) / HANDSHAKE_TRIPS));
     timer_stop(u->w, &u->park);
     u->last_error[0] = 0;
     snprintf(u->name, sizeof(u->name), "%s", welcome->name);
@@ -198,6 +227,14 @@ static void on_conn_down(struct conn *c, const struct err *err, const struct fra
 
 static const struct conn_ops conn_ops = {.on_welcome = on_welcome, .on_down = on_conn_down};
 
+// An attempt that hangs must not keep the others waiting, nor may a slow path be given up too soon for ever.
+static uint32_t open_ms(const struct uplink *u)
+{
+    uint32_t doubled = UPLINK_TRY_MS << (u->failures < 3 ? u->failures : 3);
+    bool ways = u->others || u->dial.resolve.count > 1;
+    return ways && doubled < AGENT_OPEN_MS ? doubled : AGENT_OPEN_MS;
+}
+
 static void on_dialled(struct dial *d, struct link *inner, const struct err *err)
 {
     struct uplink *u = container_of(d, struct uplink, dial);
@@ -213,14 +250,19 @@ static void on_dialled(struct dial *d, struct link *inner, const struct err *err
     if (hello.has_token)
         memcpy(hello.token, u->relay.token, sizeof(hello.token));
     u->state = UPLINK_OPENING;
-    u->conn = conn_agent(u->w, inner, &hello, u->peel, AGENT_OPEN_MS, &u->session, &conn_ops, u);
+    u->dialled_us = u->w->now_us;
+    u->conn = conn_agent(u->w, inner, &hello, u->peel, open_ms(u), &u->session, &conn_ops, u);
     OPENSSL_cleanse(&hello, sizeof(hello));
 }
 
 void uplink_start(struct uplink *u)
 {
-    if (u->state != UPLINK_DOWN)
+    if (u->state != UPLINK_DOWN || u->out)
         return;
+    if (u->w->now_ms < u->not_before_ms) {
+        timer_set(u->w, &u->retry, u->not_before_ms - u->w->now_ms);
+        return;
+    }
     timer_stop(u->w, &u->retry);
     u->state = UPLINK_DIALLING;
     u->attempts++;
@@ -233,7 +275,26 @@ void uplink_retry(struct uplink *u, uint32_t cap_ms, uint32_t least_ms)
     uint32_t random;
     worker_random(u->w, &random, sizeof(random));
     uint32_t ms = backoff_next(&u->backoff, random, cap_ms);
+    u->not_before_ms = u->w->now_ms + least_ms;
     timer_set(u->w, &u->retry, ms > least_ms ? ms : least_ms);
+}
+
+void uplink_give_up(struct uplink *u, const struct err *why)
+{
+    u->out = true;
+    u->out_kind = why->kind ? why->kind : ERR_FAILED;
+    uplink_drop(u);
+    timer_stop(u->w, &u->park);
+    session_fini(&u->session, why);
+    new_session(u);
+}
+
+void uplink_revive(struct uplink *u)
+{
+    u->out = false;
+    u->not_before_ms = 0;
+    u->failures = 0;
+    backoff_reset(&u->backoff);
 }
 
 const struct link_facts *uplink_facts(const struct uplink *u)

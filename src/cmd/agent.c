@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `culvert agent` and `culvert join`: options → struct agent_options.
 #include "agent/agent.h"
+#include "agent/rank.h"
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,9 @@ static const struct option own_options[] = {
      "named"},
     {"once", 0, NULL, 0, "end at the first failure instead of connecting again"},
     {"ready-fd", 0, "N", OPT_ARGV, "write one JSON line with all ports to this descriptor when up"},
+    {"comeback", 0, "TIME", 0,
+     "a better relay than the one in use must have stood this long, and a random part of it more, before "
+     "it is used; default 60s"},
     {"udp-idle", 0, "TIME", 0, "silent UDP conversations end after this; default 60s"},
     {NULL},
 };
@@ -102,13 +106,16 @@ static int parse_forwards(const struct options *o, struct parsed *p, struct err 
 
 static int parse(struct options *o, const char *state, struct parsed *p, struct err *e)
 {
-    uint64_t idle = 60000, ready = 0;
+    uint64_t idle = 60000, comeback = RANK_COMEBACK_MS, ready = 0;
     if (connect_parse(o, &p->connect, e) < 0 || parse_forwards(o, p, e) < 0 ||
         rules_parse(o, "allow", &p->allows, e) < 0 || options_ms(o, "udp-idle", &idle, e) < 0 ||
+        options_ms(o, "comeback", &comeback, e) < 0 ||
         options_number(o, "ready-fd", 0, 65535, &ready, e) < 0)
         return -1;
     if (idle < 1000 || idle > 86400000)
         return err_set(e, ERR_USAGE, WHY_NONE, "culvert agent: --udp-idle: from 1s to 1d");
+    if (comeback > 86400000)
+        return err_set(e, ERR_USAGE, WHY_NONE, "culvert agent: --comeback: at most 1d");
     p->a.state = state;
     p->a.connect = p->connect.c;
     p->a.allows = p->allows.list;
@@ -117,6 +124,7 @@ static int parse(struct options *o, const char *state, struct parsed *p, struct 
     p->a.once = options_has(o, "once") || p->a.stdio;
     p->a.ready_fd = options_has(o, "ready-fd") ? (int)ready : -1;
     p->a.udp_idle_ms = (uint32_t)idle;
+    p->a.comeback_ms = (uint32_t)comeback;
     if (!p->a.stdio && !p->a.local_count && !p->a.reverse_count && !p->a.socks_count && !p->a.offer_count)
         return err_set(e, ERR_USAGE, WHY_NONE,
                        "culvert agent: nothing to do: say -L, -R, -D, -W or --offer; see culvert "
@@ -181,7 +189,8 @@ const struct command command_agent = {
     .section = "agent",
     .usage = "",
     .summary = "the end behind the firewall: forwards, services, SOCKS5",
-    .about = "Connects to the relay it joined, through the proxy it finds or is told, and keeps the connection up.\n"
+    .about = "Connects to the relays it joined, through the proxy it finds or is told, uses the best that answers, and\n"
+             "moves to another when that one goes.\n"
              "ADDR is [bind:]port or unix:PATH; a bare port means loopback, port 0 a free one, chosen and told.\n"
              "DEST is host:port, unix:PATH or SERVICE@AGENT; names are resolved where the stream comes out.",
     .examples = "  culvert agent -L 2222:db.internal:22              ssh -p 2222 localhost\n"

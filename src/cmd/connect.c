@@ -6,9 +6,9 @@
 #include "cmd/command.h"
 
 const struct option connect_options[] = {
-    {"relay", 0, "RELAY", 0,
-     "name[:port] or wss://name[:port][/path]; ws://… only behind a front of your own; default: the "
-     "relay joined last"},
+    {"relay", 0, "RELAY", OPT_MANY,
+     "name[:port] or wss://name[:port][/path]; ws://… only behind a front of your own; several: in order of "
+     "preference, the best that answers is used; default: all joined, the one joined last first"},
     {"proxy", 0, "PROXY", OPT_MANY,
      "http|https|socks4a|socks5|socks5h://[user[:password]@]host[:port], or none; several: a chain, in order; default "
      "auto: https_proxy, HTTPS_PROXY, all_proxy and no_proxy"},
@@ -74,22 +74,32 @@ static int parse_proxies(const struct options *o, struct connect *out, struct er
     return 0;
 }
 
+static int parse_relays(const struct options *o, struct connect *out, struct err *e)
+{
+    size_t count = options_count(o, "relay");
+    if (count > AGENT_RELAYS)
+        return err_set(e, ERR_USAGE, WHY_NONE, "--relay: at most %d of them", AGENT_RELAYS);
+    for (size_t i = 0; i < count; i++) {
+        if (relay_url_parse(&out->relays[i], options_nth(o, "relay", i)->text, e) < 0) {
+            err_prefix(e, "--relay");
+            return -1;
+        }
+        out->c.relay_count++;
+    }
+    return 0;
+}
+
 int connect_parse(const struct options *o, struct connect *out, struct err *e)
 {
     static const char *const outer[] = {"verify", "report", NULL}, *const peel[] = {"auto", "never", NULL};
-    const char *relay = options_get(o, "relay");
     unsigned which_outer = 2, which_peel = 0;
     *out = (struct connect){0};
-    if (relay && relay_url_parse(&out->relay, relay, e) < 0) {
-        err_prefix(e, "--relay");
-        return -1;
-    }
-    if (parse_proxies(o, out, e) < 0 || options_word(o, "outer", outer, &which_outer, e) < 0 ||
+    if (parse_relays(o, out, e) < 0 || parse_proxies(o, out, e) < 0 || options_word(o, "outer", outer, &which_outer, e) < 0 ||
         options_word(o, "peel", peel, &which_peel, e) < 0)
         return -1;
-    out->c.relay = relay ? &out->relay : NULL;
     proxy_kit_init(&out->kit, options_get(o, "proxy-ca"));
     out->c.proxy_kit = &out->kit;
+    out->c.relays = out->relays;
     out->c.proxies = out->proxies;
     out->c.ca_file = options_get(o, "ca");
     out->c.outer = which_outer == 2 ? AGENT_OUTER_DEFAULT : which_outer == 1 ? AGENT_OUTER_REPORT : AGENT_OUTER_VERIFY;

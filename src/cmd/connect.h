@@ -5,9 +5,10 @@
 #include "agent/agent.h"
 #include "cmd/options.h"
 #include "dial/kit.h"
+#include "trust/agent_state.h"
 
 struct connect {
-    struct relay_url relay;
+    struct relay_url relays[AGENT_RELAYS];
     struct proxy_url proxies[PAIRING_PROXIES];
     struct proxy_kit kit;
     struct agent_connect c;

@@ -71,6 +71,7 @@ static void on_raced(struct race *r, struct link *link, const struct addr *to, c
         fail_first(d, err);
         return;
     }
+    d->reached = *to;
     if (o->route->count > 0) {
         hops_start(&d->hops, d->w, d->resolver, o->kit, o->route, o->relay->host, o->relay->port, link, on_hops);
         return;
@@ -80,13 +81,30 @@ static void on_raced(struct race *r, struct link *link, const struct addr *to, c
     d->on_done(d, stack(link, o), NULL);
 }
 
+// What accepted a connection and then led nowhere goes behind the others.
+static void avoid(struct addr *out, const struct addr *addrs, size_t count, const struct addr *bad)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (bad->len == 0 || !addr_equal(&addrs[i], bad))
+            out[n++] = addrs[i];
+    }
+    for (size_t i = 0; i < count && n < count; i++) {
+        if (addr_equal(&addrs[i], bad))
+            out[n++] = addrs[i];
+    }
+}
+
 static void on_resolved(struct resolve *q, const struct addr *addrs, size_t count, const struct err *err)
 {
     struct dial *d = container_of(q, struct dial, resolve);
-    if (count == 0)
+    struct addr order[RESOLVE_MAX];
+    if (count == 0) {
         fail_first(d, err);
-    else
-        race_start(&d->race, d->w, addrs, count, TCP_CARRIER, on_raced);
+        return;
+    }
+    avoid(order, addrs, count, &d->o->avoid);
+    race_start(&d->race, d->w, order, count, TCP_CARRIER, on_raced);
 }
 
 void dial_start(struct dial *d, struct worker *w, struct resolver *r, const struct dial_options *o,

@@ -21,6 +21,7 @@ struct dial_options { // borrowed until on_done
     const char *host;          // Host header and name to verify; NULL: the relay's
     const char *sni;           // NULL: as host; "" none
     const char *headers;       // each ended by CRLF; NULL: none
+    struct addr avoid;         // tried last: it led nowhere the time before; len 0: none
 };
 
 struct dial {
@@ -30,6 +31,7 @@ struct dial {
     struct resolve resolve;
     struct race race;
     struct hops hops;
+    struct addr reached; // of the first hop; len 0: none yet
     char first[600]; // the first hop, for messages: "relay.example:443", "proxy proxy:3128"
     // The inner TLS on top of everything, owned by the callee; or NULL, and err: "dial relay.example:443: …".
     void (*on_done)(struct dial *d, struct link *inner, const struct err *err);

@@ -94,6 +94,16 @@ void flow_stop(struct flow *f)
     f->dest = NULL;
 }
 
+void flow_end_opened(struct forward *fw, const struct session *s)
+{
+    list_each(&fw->flows, it)
+    {
+        struct flow *f = list_entry(it, struct flow, node);
+        if (stream_session(f->st) == s && (stream_id(f->st) & 1) == s->is_agent)
+            end(f, NULL);
+    }
+}
+
 void flow_on_dgram(struct session *s, struct stream *st, const uint8_t *data, size_t len)
 {
     struct flow *f = stream_user(st);

@@ -26,5 +26,7 @@ struct flow {
 bool flow_start(struct flow *f, struct forward *fw, struct stream *st, const char *dest);
 bool flow_send(struct flow *f, const void *data, size_t len); // into the session
 void flow_stop(struct flow *f); // closes the stream; no on_end; legal when over
+// Ends the flows that this end opened in s: the next datagram begins them anew, perhaps elsewhere.
+void flow_end_opened(struct forward *fw, const struct session *s);
 // For session_ops.on_dgram of both roles.
 void flow_on_dgram(struct session *s, struct stream *st, const uint8_t *data, size_t len);

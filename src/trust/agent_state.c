@@ -218,7 +218,7 @@ void agent_state_fini(struct agent_state *s)
 
 // Changing: under the lock, on what stands in the file now ------------------------------------------------------
 
-static bool same_relay(const struct relay_url *a, const struct relay_url *b)
+bool agent_same_relay(const struct relay_url *a, const struct relay_url *b)
 {
     return strcasecmp(a->host, b->host) == 0 && a->port == b->port && strcmp(a->path, b->path) == 0;
 }
@@ -226,7 +226,7 @@ static bool same_relay(const struct relay_url *a, const struct relay_url *b)
 struct agent_relay *agent_state_find(struct agent_state *s, const struct relay_url *relay)
 {
     for (size_t i = 0; i < s->relay_count; i++)
-        if (same_relay(&s->relays[i].url, relay))
+        if (agent_same_relay(&s->relays[i].url, relay))
             return &s->relays[i];
     return NULL;
 }

@@ -50,6 +50,7 @@ int agent_state_joined(struct agent_state *s, const struct relay_url *relay, con
                        const uint8_t (*next_pins)[PIN_SIZE], size_t next_pin_count, struct err *e);
 // Forgets a relay (a join that was refused).
 int agent_state_forget(struct agent_state *s, const struct relay_url *relay, struct err *e);
+bool agent_same_relay(const struct relay_url *a, const struct relay_url *b);
 struct agent_relay *agent_state_find(struct agent_state *s, const struct relay_url *relay); // NULL: not joined
 // Pins that are accepted of it: pins, then next_pins; out holds PAIRING_PINS + AGENT_NEXT_PINS; returns how many.
 size_t agent_relay_pins(const struct agent_relay *r, uint8_t (*out)[PIN_SIZE]);
