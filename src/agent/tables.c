@@ -134,7 +134,7 @@ static json_t *carrier(const struct agent *a)
     json_object_set_new(o, "issuer", json_string(f->tls_issuer));
     json_object_set_new(o, "certificate", json_string(f->outer_trusted ? "trusted" : f->outer_reason));
     json_object_set_new(o, "trust", json_string(trust(a)));
-    json_object_set_new(o, "rtt_ms", json_real(s->srtt_us / 1000.0));
+    json_object_set_new(o, "rtt_ms", json_real(session_rtt_us(s) / 1000.0));
     json_object_set_new(o, "up_seconds", json_integer((json_int_t)((a->w.now_ms - a->current->up_ms) / 1000)));
     return o;
 }

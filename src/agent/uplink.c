@@ -193,6 +193,7 @@ static bool on_welcome(struct conn *c, const struct frame_welcome *welcome)
         struct err e = ERR_INIT;
         err_set(&e, ERR_FAILED, WHY_LOST, "the relay has a new session: the old one's streams are lost");
         session_end_streams(s, &e);
+        session_detach(s);
         err_fini(&e);
     }
     memcpy(s->birth, welcome->birth, sizeof(s->birth));

@@ -12,7 +12,7 @@ static json_t *row_of_visit(const struct visit *v)
     snprintf(id, sizeof id, "%02x%02x%02x%02x", s->id[0], s->id[1], s->id[2], s->id[3]);
     return json_pack("{s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:s}", "agent", v->m->name, "state",
                      v->conn ? "up" : "parked", "peer", v->peer, "trust", how_names[v->how], "tls", v->tls, "rtt_ms",
-                     (json_int_t)(s->srtt_us / 1000), "streams", (json_int_t)s->stream_count, "bytes_in",
+                     (json_int_t)(session_rtt_us(s) / 1000), "streams", (json_int_t)s->stream_count, "bytes_in",
                      (json_int_t)s->stats.bytes_in, "bytes_out", (json_int_t)s->stats.bytes_out, "memory_bytes",
                      (json_int_t)v->m->budget.used, "since", (json_int_t)v->since, "session", id)
                ?: json_object();

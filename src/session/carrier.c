@@ -2,42 +2,6 @@
 #include "session/carrier.h"
 #include "session/frames.h"
 
-static void reader_reset(struct carrier *c)
-{
-    c->head_have = c->body_have = 0;
-    buf_put(c->body);
-    c->body = NULL;
-}
-
-void carrier_up(struct session *s, struct carrier *c, void (*on_output)(struct carrier *c), void *owner)
-{
-    struct carrier *old = s->carrier;
-    if (old) {
-        carrier_down(old);
-        old->on_output(old); // its owner learns that it carries nothing any more
-    }
-    c->s = s;
-    c->on_output = on_output;
-    c->owner = owner;
-    c->bytes_in = c->bytes_out = 0;
-    c->up_us = s->w->now_us;
-    c->has_output = false;
-    c->head_have = c->body_have = 0;
-    c->body = NULL;
-    session_carrier_new(s, c);
-}
-
-void carrier_down(struct carrier *c)
-{
-    struct session *s = c->s;
-    if (!s)
-        return;
-    c->s = NULL;
-    reader_reset(c);
-    if (s->carrier == c)
-        session_carrier_lost(s);
-}
-
 // Padding, and types of later versions that may be skipped.
 static bool is_skipped(uint8_t type)
 {
@@ -88,10 +52,10 @@ static int take_data(struct carrier *c, struct buf **b)
     if (c->body_have == c->frame.length)
         frame_done(c);
     if (n && n == (*b)->len) {
-        r = session_on_data(c->s, c->frame.stream, offset, *b);
+        r = session_on_data(c, c->frame.stream, offset, *b);
         *b = NULL;
     } else if (n) {
-        r = session_on_data(c->s, c->frame.stream, offset, buf_copy((*b)->pool, buf_data(*b), n));
+        r = session_on_data(c, c->frame.stream, offset, buf_copy((*b)->pool, buf_data(*b), n));
         buf_skip(*b, n);
     }
     return r;
@@ -113,7 +77,7 @@ static int take_body(struct carrier *c, struct buf *b)
         const uint8_t *payload = buf_data(b);
         buf_skip(b, left);
         frame_done(c);
-        return session_on_frame(c->s, &c->frame, payload);
+        return session_on_frame(c, &c->frame, payload);
     }
     if (!c->body) // sized by our own bound, never by what was announced
         c->body = c->frame.type == FRAME_DGRAM ? buf_get(b->pool) : buf_get_small(b->pool, 0, FRAME_CONTROL_MAX);
@@ -126,7 +90,7 @@ static int take_body(struct carrier *c, struct buf *b)
     struct buf *body = c->body;
     c->body = NULL;
     frame_done(c);
-    int r = session_on_frame(c->s, &c->frame, buf_data(body));
+    int r = session_on_frame(c, &c->frame, buf_data(body));
     buf_put(body);
     return r;
 }
@@ -145,12 +109,13 @@ int carrier_recv(struct carrier *c, struct buf *b)
 {
     struct session *s = c->s;
     int r = 0;
-    if (!s) { // a carrier that was replaced
+    if (!s) { // its session has ended
         buf_put(b);
         return 0;
     }
     c->bytes_in += b->len;
-    s->heard_us = s->w->now_us;
+    c->proven = true;
+    liveness_heard(&c->live, s->w->now_us);
     while (r == 0 && b && c->s) {
         if (c->head_have < FRAME_HEAD) {
             if (b->len == 0)
@@ -175,7 +140,7 @@ bool carrier_fill(struct carrier *c, struct buf *b)
     if (!c->s)
         return false;
     size_t room = buf_tailroom(b) < FRAME_MAX ? buf_tailroom(b) : FRAME_MAX;
-    size_t n = schedule_fill(c->s, buf_end(b), room);
+    size_t n = schedule_fill(c, buf_end(b), room);
     b->len += (uint32_t)n;
     c->bytes_out += n;
     if (n == 0)

@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include "core/log.h"
+#include "link/tcp.h"
 #include "link/tls.h"
 
 #define READS_PER_WAKE 8   // buffers taken in before others get a turn
@@ -41,18 +42,18 @@ static void down_text(struct conn *c, enum err_kind kind, enum err_why why, cons
     down(c, NULL);
 }
 
-// The session has another carrier, or has ended: it is not to be touched from here any more.
-static bool is_replaced(struct conn *c)
+// The session has ended: it is not to be touched from here any more.
+static bool is_detached(struct conn *c)
 {
     if (c->carrier.s)
         return false;
-    down_text(c, ERR_UNREACHED, WHY_MOVED, "the session has ended, or has a newer connection");
+    down_text(c, ERR_UNREACHED, WHY_MOVED, "the session has ended");
     return true;
 }
 
 static void set_tick(struct conn *c)
 {
-    uint64_t at = session_deadline(c->session);
+    uint64_t at = carrier_deadline(&c->carrier);
     if (at == UINT64_MAX)
         return;
     uint64_t delay = at > c->w->now_us ? (at - c->w->now_us + 999) / 1000 : 0;
@@ -63,10 +64,12 @@ static void set_tick(struct conn *c)
 static void on_tick(struct timer *t)
 {
     struct conn *c = container_of(t, struct conn, tick);
-    if (is_replaced(c))
+    if (is_detached(c))
         return;
-    if (session_tick(c->session) == SESSION_DEAD_CARRIER) {
-        down_text(c, ERR_UNREACHED, WHY_TIMEOUT, "the other end does not answer PING any more");
+    if (carrier_tick(&c->carrier) == CARRIER_DEAD) {
+        down_text(c, ERR_UNREACHED, WHY_TIMEOUT,
+                  c->carrier.live.suspect ? "the other end does not answer PING any more"
+                                          : "the other end is silent");
         return;
     }
     set_tick(c);
@@ -133,7 +136,7 @@ static bool receive_frames(struct conn *c)
             down(c, NULL);
             return false;
         }
-        if (c->state != CONN_UP || is_replaced(c))
+        if (c->state != CONN_UP || is_detached(c))
             return false;
     }
     wake_post(c->w, &c->wake);
@@ -142,14 +145,23 @@ static bool receive_frames(struct conn *c)
 
 static void run_up(struct conn *c)
 {
-    if (is_replaced(c) || !receive_frames(c))
+    if (is_detached(c) || !receive_frames(c))
         return;
     send_frames(c);
+    carrier_sample(&c->carrier);
     set_tick(c);
+}
+
+static bool progress(struct carrier *carrier, uint64_t *acked, uint64_t *waiting)
+{
+    const struct conn *c = carrier->owner;
+    return tcp_progress(c->top, acked, waiting);
 }
 
 static void go_up(struct conn *c, struct session *s)
 {
+    c->carrier.number = c->hello.carrier;
+    c->carrier.progress = progress;
     c->session = s;
     c->state = CONN_UP;
     timer_stop(c->w, &c->deadline);
@@ -180,6 +192,7 @@ static void on_opened(struct conn *c)
         memcpy(c->hello.exporter, facts->exporter, 32);
     struct buf *b = put_frame(c, put_hello, &c->hello);
     link_send(c->top, b);
+    c->asked_us = c->w->now_us;
     OPENSSL_cleanse(c->hello.token, sizeof c->hello.token);
 }
 
@@ -225,6 +238,7 @@ static void on_welcome(struct conn *c, const uint8_t *payload, size_t len)
         down(c, NULL);
         return;
     }
+    c->carrier.birth_rtt_us = c->w->now_us - c->asked_us;
     go_up(c, c->session);
 }
 

@@ -15,7 +15,7 @@ struct conn;
 struct conn_ops {
     // Relay: HELLO is in. Answer with conn_welcome or conn_refuse, now or later.
     void (*on_hello)(struct conn *c, const struct frame_hello *hello);
-    // Agent: WELCOME is in, status 0, and the session is attached already after this returns true; false drops the carrier.
+    // Agent: WELCOME is in, status 0; when this returns true the carrier joins the session's others. False drops it.
     bool (*on_welcome)(struct conn *c, const struct frame_welcome *welcome);
     // The carrier is gone: err says why. welcome: the refusal, when that was it (status is not 0), else NULL.
     void (*on_down)(struct conn *c, const struct err *err, const struct frame_welcome *refusal);
@@ -34,6 +34,7 @@ struct conn {
     int state; // enum conn_state in conn.c
     bool is_agent;
     bool peel_wanted, peeled;
+    uint64_t asked_us; // agent: when HELLO left
     struct frame_hello hello;
     struct buf *early; // HELLO or WELCOME being collected
     struct err err;
@@ -45,7 +46,7 @@ struct conn *conn_agent(struct worker *w, struct link *inner, const struct frame
                         uint32_t open_ms, struct session *session, const struct conn_ops *ops, void *owner);
 // Relay: HELLO must come within CONN_HANDSHAKE_MS of now.
 struct conn *conn_relay(struct worker *w, struct link *inner, bool peel_wanted, const struct conn_ops *ops, void *owner);
-// Attaches the session and sends WELCOME; session id, birth, version and the peel flag are filled in.
+// Sends WELCOME and adds the carrier to the session's; session id, birth, version and the peel flag are filled in.
 void conn_welcome(struct conn *c, struct session *session, struct frame_welcome *welcome);
 // Sends a WELCOME with a status other than 0 and closes behind it; on_down follows.
 void conn_refuse(struct conn *c, enum welcome_status status, uint32_t retry_ms, const char *text);

@@ -16,21 +16,25 @@ static uint16_t add_age(uint16_t age, uint64_t ms)
     return sum > 0xffff ? 0xffff : (uint16_t)sum;
 }
 
-static void push_part(struct session *s, const struct entry *e, const uint8_t *data)
+static void push_part(struct stream *st, const struct entry *e, const uint8_t *data)
 {
-    struct buf *b = s->dgrams.tail;
+    struct bufq *q = st->carrier ? &st->carrier->dgrams : &st->s->dgrams;
+    struct buf *b = q->tail;
     if (!b || buf_tailroom(b) < sizeof *e + e->len) {
-        b = buf_get(&s->w->pool);
-        bufq_push(&s->dgrams, b);
+        b = buf_get(&st->s->w->pool);
+        bufq_push(q, b);
     }
     buf_append(b, e, sizeof *e);
     buf_append(b, data, e->len);
-    s->dgrams.bytes += sizeof *e + e->len;
+    q->bytes += sizeof *e + e->len;
 }
 
+// The bound is the session's, however many carriers it has.
 static bool has_room(struct session *s, size_t len)
 {
-    if (s->dgrams.charge > DGRAM_QUEUE_MAX || len > DGRAM_QUEUE_MAX - s->dgrams.charge) {
+    size_t charge = s->dgrams.charge;
+    list_each(&s->carriers, n) charge += list_entry(n, struct carrier, node)->dgrams.charge;
+    if (charge > DGRAM_QUEUE_MAX || len > DGRAM_QUEUE_MAX - charge) {
         s->stats.dgrams_dropped_full++;
         return false;
     }
@@ -50,13 +54,13 @@ bool dgram_queue(struct stream *st, const void *data, size_t len, uint16_t age_m
                       .ttl_ms = ttl_ms, .parts = parts};
     for (e.part = 0; e.part < parts; e.part++) {
         e.len = (uint16_t)(len < FRAME_PART_MAX ? len : FRAME_PART_MAX);
-        push_part(s, &e, at);
+        push_part(st, &e, at);
         at += e.len;
         len -= e.len;
     }
     s->stats.dgrams_out++;
     st->dgrams_out++;
-    session_output(s);
+    carrier_output(st->carrier);
     return true;
 }
 
@@ -67,9 +71,9 @@ bool dgram_pass(struct stream *to, const struct frame_dgram *f)
         return false;
     struct entry e = {.queued_us = s->w->now_us, .stream = to->node.key, .seq = f->seq, .age_ms = f->age_ms,
                       .ttl_ms = f->ttl_ms, .len = (uint16_t)f->len, .part = f->part, .parts = f->parts};
-    push_part(s, &e, f->data);
+    push_part(to, &e, f->data);
     s->stats.dgrams_out += f->part + 1 == f->parts;
-    session_output(s);
+    carrier_output(to->carrier);
     return true;
 }
 
@@ -80,27 +84,29 @@ bool stream_send_dgram(struct stream *st, const void *data, size_t len)
     return dgram_queue(st, data, len, 0, DGRAM_TTL_MS);
 }
 
-static void drop_front(struct session *s, size_t n)
+static void drop_front(struct bufq *q, size_t n)
 {
-    s->dgrams.bytes -= n;
-    struct buf *b = s->dgrams.head;
+    q->bytes -= n;
+    struct buf *b = q->head;
     buf_skip(b, (uint32_t)n);
     if (b->len == 0)
-        buf_put(bufq_pop(&s->dgrams));
+        buf_put(bufq_pop(q));
 }
 
-size_t dgram_fill(struct session *s, struct buf *out, size_t room)
+size_t dgram_fill(struct carrier *c, struct buf *out, size_t room)
 {
+    struct session *s = c->s;
+    struct bufq *q = &c->dgrams;
     size_t wrote = 0;
-    while (s->dgrams.head) {
+    while (q->head) {
         struct entry e;
-        const uint8_t *at = buf_data(s->dgrams.head);
+        const uint8_t *at = buf_data(q->head);
         memcpy(&e, at, sizeof e);
         size_t need = FRAME_HEAD + FRAME_DGRAM_FIXED + e.len;
         uint16_t age = add_age(e.age_ms, (s->w->now_us - e.queued_us) / 1000);
         if (age > e.ttl_ms) {
             s->stats.dgrams_dropped_stale++;
-            drop_front(s, sizeof e + e.len);
+            drop_front(q, sizeof e + e.len);
             continue;
         }
         if (need > room - wrote)
@@ -111,9 +117,16 @@ size_t dgram_fill(struct session *s, struct buf *out, size_t room)
         memcpy(to + head, at + sizeof e, e.len);
         wrote += need;
         s->stats.frames_out++;
-        drop_front(s, sizeof e + e.len);
+        drop_front(q, sizeof e + e.len);
     }
     return wrote;
+}
+
+void dgram_pass_queue(struct carrier *c, struct carrier *to)
+{
+    struct buf *b;
+    while ((b = bufq_pop(&c->dgrams)))
+        bufq_push(to ? &to->dgrams : &c->s->dgrams, b);
 }
 
 void dgram_clear_parts(struct stream *st)

@@ -22,21 +22,20 @@ static void wrote(struct session *s, struct fill *f, size_t n)
     s->stats.frames_out += n > 0;
 }
 
-static void put_session_control(struct session *s, struct fill *f)
+static void put_session_control(struct carrier *c, struct fill *f)
 {
-    if (s->pong_due && fits(f, CONTROL_MOST)) {
-        s->pong_due = false;
-        wrote(s, f, frame_put_ping(f->at, FRAME_PONG, s->pong_opaque, s->ping_interval_ms));
+    struct session *s = c->s;
+    if (c->pong_due && fits(f, CONTROL_MOST)) {
+        c->pong_due = false;
+        wrote(s, f, frame_put_ping(f->at, FRAME_PONG, c->pong_opaque, liveness_interval(&c->live)));
     }
-    if (s->ping_due && s->ping_sent_us == 0 && fits(f, CONTROL_MOST)) {
-        s->ping_due = false;
-        s->ping_sent_us = s->pinged_us = s->w->now_us ? s->w->now_us : 1;
-        s->ping_opaque++;
-        list_splice(&s->acks_pinged, &s->acks_sent);
-        wrote(s, f, frame_put_ping(f->at, FRAME_PING, s->ping_opaque, s->ping_interval_ms));
+    if (c->live.ping_due && !c->live.ping_out && fits(f, CONTROL_MOST)) {
+        liveness_pinged(&c->live, s->w->now_us);
+        list_splice(&c->acks_pinged, &c->acks_sent);
+        wrote(s, f, frame_put_ping(f->at, FRAME_PING, ++c->ping_opaque, liveness_interval(&c->live)));
     }
-    if (s->goaway_due && fits(f, FRAME_HEAD + 6 + sizeof s->goaway_text)) {
-        s->goaway_due = false;
+    if (c->goaway_due && fits(f, FRAME_HEAD + 6 + sizeof s->goaway_text)) {
+        c->goaway_due = s->goaway_due = false;
         s->goaway_sent = true;
         wrote(s, f, frame_put_goaway(f->at, s->goaway_code, s->goaway_retry_ms, s->goaway_text));
     }
@@ -44,13 +43,13 @@ static void put_session_control(struct session *s, struct fill *f)
 
 // Last ACKs travel with whatever else goes, or when they have waited ACK_DELAY_US: streams that come and go would
 // otherwise cost a packet more each way.
-static void put_last_acks(struct session *s, struct fill *f, size_t room)
+static void put_last_acks(struct carrier *c, struct fill *f, size_t room)
 {
-    if (f->room == room && !s->acks_flush && list_empty(&s->control))
+    if (f->room == room && !c->acks_flush && list_empty(&c->control))
         return;
-    while (!list_empty(&s->acks_due) && fits(f, CONTROL_MOST))
-        wrote(s, f, session_put_last_ack(s, f->at));
-    s->acks_flush = !list_empty(&s->acks_due);
+    while (!list_empty(&c->acks_due) && fits(f, CONTROL_MOST))
+        wrote(c->s, f, carrier_put_last_ack(c, f->at));
+    c->acks_flush = !list_empty(&c->acks_due);
 }
 
 static void put_ack(struct stream *st, struct fill *f, bool rewind)
@@ -102,10 +101,10 @@ static bool put_control(struct stream *st, struct fill *f)
     return true;
 }
 
-static bool put_all_control(struct session *s, struct fill *f)
+static bool put_all_control(struct carrier *c, struct fill *f)
 {
     struct list *n;
-    while ((n = list_first(&s->control))) {
+    while ((n = list_first(&c->control))) {
         if (!put_control(list_entry(n, struct stream, control), f))
             return false;
         list_del(n);
@@ -181,21 +180,20 @@ static size_t put_data(struct stream *st, struct fill *f, size_t most)
     return n;
 }
 
-static struct stream *next_stream(struct session *s)
+static struct stream *next_stream(struct carrier *c)
 {
-    struct list *n = list_first(&s->fresh);
+    struct list *n = list_first(&c->fresh);
     if (!n)
-        n = list_first(&s->busy);
+        n = list_first(&c->busy);
     return n ? list_entry(n, struct stream, data) : NULL;
 }
 
-static void put_streams(struct session *s, struct fill *f)
+static void put_streams(struct carrier *c, struct fill *f)
 {
     struct stream *st;
-    while ((st = next_stream(s))) {
+    while ((st = next_stream(c))) {
         if (stream_sendable(st) == 0) { // empty, or out of window: its next data or limit bring it back
-            list_del(&st->data);
-            st->scheduled = false;
+            stream_unschedule(st);
             continue;
         }
         if (st->deficit <= 0)
@@ -206,24 +204,27 @@ static void put_streams(struct session *s, struct fill *f)
         st->deficit -= (int32_t)n;
         if (st->deficit <= 0 || stream_sendable(st) == 0) {
             list_del(&st->data);
-            list_push(&s->busy, &st->data);
+            list_push(&c->busy, &st->data);
         }
     }
 }
 
-size_t schedule_fill(struct session *s, uint8_t *out, size_t room)
+size_t schedule_fill(struct carrier *c, uint8_t *out, size_t room)
 {
     struct fill f = {out, room};
-    put_session_control(s, &f);
-    if (!list_empty(&s->control)) // before an OPEN: the peer counts a stream until its last ACK
-        put_last_acks(s, &f, room);
-    if (put_all_control(s, &f)) {
+    put_session_control(c, &f);
+    size_t rest = f.room;
+    if (!list_empty(&c->control)) // before an OPEN: the peer counts a stream until its last ACK
+        put_last_acks(c, &f, room);
+    if (put_all_control(c, &f)) {
         struct buf view = {.base = f.at, .cap = (uint32_t)f.room};
-        size_t n = dgram_fill(s, &view, f.room);
+        size_t n = dgram_fill(c, &view, f.room);
         f.at += n;
         f.room -= n;
-        put_streams(s, &f);
+        put_streams(c, &f);
     }
-    put_last_acks(s, &f, room);
+    put_last_acks(c, &f, room);
+    if (f.room != rest)
+        liveness_moved(&c->live, c->s->w->now_us);
     return room - f.room;
 }

@@ -21,8 +21,6 @@
 #define DGRAM_QUEUE_MAX (512 * 1024) // bytes of datagrams waiting in one session
 #define DGRAM_TTL_MS 1000           // default time to live
 #define ACKS_HELD_MAX 16384        // last ACKs of freed streams kept; beyond it the oldest that was sent is forgotten
-#define PING_IDLE_MS 15000          // an agent's silence before it pings
-#define PING_DEAD_MS 15000          // an unanswered PING ends the carrier
 #define PING_LOADED_US 100000      // how often the round trip is measured while data flow
 #define ACK_DELAY_US 20000          // an ACK that nothing else asks for waits this long
 
@@ -36,6 +34,8 @@ struct session_ops {
     // A datagram of a flow, whole; data is only valid during the call.
     void (*on_dgram)(struct session *s, struct stream *st, const uint8_t *data, size_t len);
     void (*on_goaway)(struct session *s, uint16_t code, uint32_t retry_ms, const char *text);
+    // A carrier became suspect: an agent dials another one. Called once each time, from carrier_tick. May be NULL.
+    void (*on_suspect)(struct session *s, struct carrier *c);
 };
 
 struct session_stats {
@@ -44,6 +44,7 @@ struct session_stats {
     uint64_t opened, refused, reset;  // streams
     uint64_t dgrams_in, dgrams_out, dgrams_dropped_full, dgrams_dropped_stale, dgrams_dropped_part;
     uint64_t gap_dropped, known_trimmed, budget_dropped, replayed; // bytes
+    uint64_t carriers_up, moved; // carriers that stood; streams that were moved to another one
 };
 
 struct session {
@@ -54,30 +55,18 @@ struct session {
     const struct session_ops *ops;
     void *owner;               // the role's
     struct budget *budget;     // owned by the role; outlives the session
-    struct carrier *carrier;   // the one it uses; NULL: parked
+    struct list carriers;      // those that stand, struct carrier; empty: parked
     uint32_t carrier_number;   // highest one seen (relay) or used (agent)
     struct hash streams;       // by id
     uint32_t stream_count, peer_stream_count;
     uint32_t next_id;          // of our next OPEN
     struct seen peer_seen;     // the peer's ids that were used; of our own, all below next_id were
+    // What waits for the next carrier while none stands; then it is the carrier's.
     struct list control;       // streams with control frames to send
-    struct list fresh, busy;   // streams with data to send: were empty; deficit round robin
-    struct list lazy;          // streams whose ACK may wait until ack_due_us
-    uint64_t ack_due_us;       // 0: none
-    // Last ACKs of freed streams (rule 6, docs/protocol.md): to be sent, sent, sent before the PING that is unanswered.
-    struct list acks_due, acks_sent, acks_pinged;
-    bool acks_flush; // those due wait no longer
-    uint32_t acks_held;
+    struct list acks_due;      // last ACKs of freed streams
     struct bufq dgrams;        // queue of dgram.c
-    uint64_t pong_opaque;
-    bool pong_due, ping_due;
-    uint64_t ping_sent_us, ping_opaque; // unanswered when ping_sent_us is not 0
-    uint64_t ping_due_us;               // since when ping_due
-    uint64_t heard_us, pinged_us;       // last bytes in, last PING sent
-    uint32_t srtt_us, rttvar_us;        // 0: unknown
-    uint32_t ping_interval_ms;          // silence after which the agent pings
-    uint32_t peer_interval_ms;          // what the peer's last PING announced
-    bool goaway_due, goaway_sent, goaway_seen;
+    uint32_t acks_held;        // last ACKs here and in all carriers
+    bool goaway_due, goaway_sent, goaway_seen; // due: on no carrier yet
     uint16_t goaway_code;
     uint32_t goaway_retry_ms;
     char goaway_text[64];
@@ -98,11 +87,10 @@ void session_end_streams(struct session *s, const struct err *why);
 // STREAMS_MAX open already, of which the peer would refuse more. link_open of the result answers AGAIN until OPENED comes.
 struct stream *session_open(struct session *s, struct frame_open *open);
 void session_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const char *text);
-// The next moment at which session_tick wants to be called (worker's us clock), UINT64_MAX: never.
-uint64_t session_deadline(const struct session *s);
-enum session_liveness { SESSION_ALIVE, SESSION_DEAD_CARRIER };
-// Does what is due: delayed ACKs, PING. SESSION_DEAD_CARRIER: the peer was silent too long, drop the carrier.
-enum session_liveness session_tick(struct session *s);
+bool session_is_up(const struct session *s);    // a carrier stands
+uint32_t session_rtt_us(const struct session *s); // of its quickest carrier; 0: unknown
+// Takes every carrier away and tells their owners by on_output: they carry nothing any more.
+void session_detach(struct session *s);
 
 // Streams ------------------------------------------------------------------------------------------------------
 

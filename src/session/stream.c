@@ -13,8 +13,8 @@ void stream_due(struct stream *st, unsigned due)
         return;
     st->due |= (uint8_t)due;
     if (!list_linked(&st->control))
-        list_push(&st->s->control, &st->control);
-    session_output(st->s);
+        list_push(st->carrier ? &st->carrier->control : &st->s->control, &st->control);
+    carrier_output(st->carrier);
 }
 
 uint64_t stream_sendable(const struct stream *st)
@@ -28,12 +28,13 @@ uint64_t stream_sendable(const struct stream *st)
 
 void stream_schedule(struct stream *st)
 {
-    if (!st->s || st->scheduled || stream_sendable(st) == 0)
+    if (!st->carrier || st->scheduled || stream_sendable(st) == 0)
         return;
     st->scheduled = true;
     st->deficit = 0;
-    list_push(&st->s->fresh, &st->data);
-    session_output(st->s);
+    st->carrier->busy_count++;
+    list_push(&st->carrier->fresh, &st->data);
+    carrier_output(st->carrier);
 }
 
 // Sending ------------------------------------------------------------------------------------------------------
@@ -91,7 +92,7 @@ static void finish_if_done(struct stream *st)
     bool sent_all = st->fin && st->snd_una == st->snd_end + 1;
     bool got_all = st->rcv_final != NO_FINAL && st->rcv_nxt == st->rcv_final;
     if (!st->freed && sent_all && got_all && !st->rst) {
-        session_last_ack(st->s, st->node.key, st->rcv_final + 1);
+        stream_last_ack(st, st->rcv_final + 1);
         stream_free_protocol(st);
     }
 }
@@ -171,7 +172,7 @@ int stream_on_opened(struct stream *st, const struct frame_opened *f)
         st->refused = true;
         err_set(&st->link.err, f->code == WHY_POLICY ? ERR_POLICY : ERR_FAILED, (enum err_why)f->code, "%s",
                 f->text[0] ? f->text : err_why_name((enum err_why)f->code));
-        session_last_ack(st->s, st->node.key, ACKED_ALL);
+        stream_last_ack(st, ACKED_ALL);
         finish_reset(st);
         link_wake(&st->link);
         return 0;
@@ -218,16 +219,15 @@ void stream_ack_values(struct stream *st, bool rewind, uint64_t *acked, uint64_t
 
 static void ack_later(struct stream *st)
 {
-    struct session *s = st->s;
     uint64_t chunk = min64(st->window / 4, 128 * 1024);
     if (st->rcv_nxt - min64(st->ack_told, st->rcv_nxt) >= chunk) {
         stream_due(st, DUE_ACK);
         return;
     }
-    if ((st->due & DUE_ACK) || list_linked(&st->lazy))
-        return;
-    list_push(&s->lazy, &st->lazy);
-    session_ack_soon(s);
+    if ((st->due & DUE_ACK) || list_linked(&st->lazy) || !st->carrier)
+        return; // without a carrier: the next one begins with REWIND
+    list_push(&st->carrier->lazy, &st->lazy);
+    carrier_ack_soon(st->carrier);
 }
 
 static void on_receive_room(struct budget_waiter *w)
@@ -245,7 +245,7 @@ static void apply_reset(struct stream *st)
         budget_give(st->s->budget, st->rcv.charge);
         bufq_clear(&st->rcv);
     }
-    session_last_ack(st->s, st->node.key, ACKED_ALL);
+    stream_last_ack(st, ACKED_ALL);
     finish_reset(st);
     if (!err_is(&st->link.err))
         err_set(&st->link.err, ERR_FAILED, (enum err_why)st->rst_in_code, "the other end: %s",
@@ -349,10 +349,6 @@ void stream_carrier_lost(struct stream *st)
 {
     if (st->snd_una <= st->snd_end)
         rewind_to_una(st);
-    if (st->scheduled) {
-        list_del(&st->data);
-        st->scheduled = false;
-    }
 }
 
 void stream_carrier_new(struct stream *st)
@@ -424,12 +420,10 @@ static enum link_status op_open(struct link *l)
 }
 
 // A round trip under load is longer than an idle one, and it is the one that the window has to cover.
-static void measure_again(struct session *s)
+static void measure_again(struct carrier *c)
 {
-    if (s->ping_sent_us == 0 && s->w->now_us - s->pinged_us > PING_LOADED_US) {
-        session_ask_ping(s);
-        session_output(s);
-    }
+    if (c && !c->live.ping_out && c->s->w->now_us - c->live.pinged_us > PING_LOADED_US)
+        carrier_ask_ping(c);
 }
 
 // Raises the limit when a quarter of the window was read, and widens the window of a reader that half empties it in less
@@ -437,7 +431,7 @@ static void measure_again(struct session *s)
 static void window_update(struct stream *st)
 {
     struct session *s = st->s;
-    uint64_t now = s->w->now_us, rtt = s->srtt_us ? s->srtt_us : 100000;
+    uint64_t now = s->w->now_us, rtt = st->carrier && st->carrier->live.srtt_us ? st->carrier->live.srtt_us : 100000;
     if (st->tune_us == 0 || now - st->tune_us > 10000000) { // the first bytes, or idle for 10 s: start again
         if (st->tune_us)
             st->window = WINDOW_START;
@@ -448,7 +442,7 @@ static void window_update(struct stream *st)
             st->window *= 2;
         st->tune_us = now;
         st->tune_read = st->rcv_read;
-        measure_again(s);
+        measure_again(st->carrier);
     }
     uint64_t want = st->rcv_read + st->window;
     // FIN may have overtaken data that still needs room.

@@ -23,6 +23,7 @@ struct stream {
     struct hash_node node;
     struct grave grave;
     struct session *s;   // NULL: the session is gone
+    struct carrier *carrier; // what goes out goes by this one; NULL: none stands, or freed
     struct stream *twin; // switched
     void *user;
     uint8_t kind, due;
@@ -38,7 +39,7 @@ struct stream {
     bool rst_in;         // the peer's RESET took effect
     bool dropped;        // DATA was dropped for the budget: REWIND owed, no limit raised
     bool want_room;      // a wake is owed to the link's owner
-    bool scheduled;      // in fresh or busy
+    bool scheduled;      // in the carrier's fresh or busy
     bool buried;
     uint16_t rst_code, rst_in_code;
     int32_t deficit;
@@ -75,15 +76,27 @@ struct stream {
 };
 
 // session.c
-void session_output(struct session *s);                       // something waits to be sent
 int session_broken(struct session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3))); // -1, sets s->err
 struct stream *session_find(struct session *s, uint32_t id);
-struct stream *stream_new(struct session *s, uint32_t id, bool opener, const struct frame_open *open);
-void session_ask_ping(struct session *s); // with the next frames
-void session_ack_soon(struct session *s); // delayed ACKs go within ACK_DELAY_US
-void session_last_ack(struct session *s, uint32_t id, uint64_t acked);
+// `by`: the carrier that brought the OPEN, NULL: ours.
+struct stream *stream_new(struct session *s, uint32_t id, const struct frame_open *open, struct carrier *by);
 void stream_release(struct stream *st); // frees the memory once freed and detached
 void stream_free_protocol(struct stream *st); // out of the session's tables; `freed` from now on
+
+// carriers.c: which carrier a stream uses
+void carrier_output(struct carrier *c);      // something waits to be sent; NULL: none stands
+void carrier_ask_ping(struct carrier *c);    // with the next frames; NULL is allowed
+void carrier_ack_soon(struct carrier *c);    // delayed ACKs go within ACK_DELAY_US
+void stream_attach(struct stream *st, struct carrier *by); // chooses; `by` (may be NULL) wins a tie
+void stream_detach(struct stream *st);       // leaves the carrier's lists
+void stream_unschedule(struct stream *st);
+
+// last_ack.c: the last ACKs of freed streams, rule 6
+void stream_last_ack(struct stream *st, uint64_t acked); // by the stream's carrier; it is about to be freed
+void carrier_last_ack(struct session *s, struct carrier *c, uint32_t id, uint64_t acked); // c NULL: by the next carrier
+size_t carrier_put_last_ack(struct carrier *c, uint8_t *out); // 0: none
+void carrier_pass_last_acks(struct carrier *c, struct carrier *to); // c is lost; to NULL: to the next carrier
+void last_acks_free(struct session *s, struct list *acks);
 
 // stream.c: frames for an end
 void stream_due(struct stream *st, unsigned due);
@@ -120,6 +133,7 @@ void switch_sent(struct stream *st); // DATA left: the limit may be raised
 // dgram.c
 bool dgram_queue(struct stream *st, const void *data, size_t len, uint16_t age_ms, uint16_t ttl_ms);
 bool dgram_pass(struct stream *to, const struct frame_dgram *f);
-size_t dgram_fill(struct session *s, struct buf *b, size_t room); // bytes written
+size_t dgram_fill(struct carrier *c, struct buf *b, size_t room); // bytes written
+void dgram_pass_queue(struct carrier *c, struct carrier *to); // c is lost; to NULL: to the next carrier
 int dgram_receive(struct stream *st, const struct frame_dgram *f);
 void dgram_clear_parts(struct stream *st);

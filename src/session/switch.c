@@ -146,7 +146,7 @@ static int on_ack_all(struct stream *st)
     struct stream *tw = st->twin;
     if (!st->rst && !st->refused)
         return session_broken(st->s, "stream %u: all acknowledged without RESET", st->node.key);
-    session_last_ack(tw->s, tw->node.key, ACKED_ALL);
+    stream_last_ack(tw, ACKED_ALL);
     free_both(st);
     return 0;
 }
@@ -173,8 +173,8 @@ int switch_on_ack(struct stream *st, uint64_t acked, uint64_t limit, bool rewind
     if (rewind)
         rewind_queue(st);
     if (is_final(st) && is_final(tw)) { // rule 12
-        session_last_ack(st->s, st->node.key, tw->snd_una);
-        session_last_ack(tw->s, tw->node.key, st->snd_una);
+        stream_last_ack(st, tw->snd_una);
+        stream_last_ack(tw, st->snd_una);
         free_both(st);
         return 0;
     }
@@ -208,14 +208,7 @@ int switch_on_reset(struct stream *st, uint16_t code, uint64_t final)
     return 0;
 }
 
-void switch_carrier_lost(struct stream *st)
-{
-    rewind_queue(st);
-    if (st->scheduled) {
-        list_del(&st->data);
-        st->scheduled = false;
-    }
-}
+void switch_carrier_lost(struct stream *st) { rewind_queue(st); }
 
 void switch_carrier_new(struct stream *st)
 {

@@ -307,10 +307,10 @@ static void rest(struct world *x, struct input *in)
     case 2:
         x->w.now_us += (uint64_t)what << 9;
         x->w.now_ms = x->w.now_us / 1000;
-        (void)!session_tick(&x->target.s);
+        (void)!carrier_tick(&x->target.c);
         if (x->switched) {
-            (void)!session_tick(&x->behind.s);
-            (void)!session_tick(&x->b.s);
+            (void)!carrier_tick(&x->behind.c);
+            (void)!carrier_tick(&x->b.c);
         }
         return;
     case 3:

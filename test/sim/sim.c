@@ -583,8 +583,7 @@ static void tick(struct world *world)
     world->w.now_us += us;
     world->w.now_ms = world->w.now_us / 1000;
     for (unsigned i = 0; i < world->session_count; i++)
-        if (world->live[i])
-            session_tick(&world->s[i]); // a dead carrier is the pipes' business here
+        list_each(&world->s[i].carriers, n) carrier_tick(list_entry(n, struct carrier, node)); // a dead one is the pipes' business
 }
 
 static void step(struct world *world)

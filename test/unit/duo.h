@@ -25,7 +25,7 @@ static inline void duo_on_output(struct carrier *c)
     wake_post(e->s.w, &e->wake);
 }
 
-static inline void duo_on_tick(struct timer *t) { session_tick(&container_of(t, struct duo_end, tick)->s); }
+static inline void duo_on_tick(struct timer *t) { carrier_tick(&container_of(t, struct duo_end, tick)->c); }
 
 static inline void duo_on_wake(struct wake *wake)
 {
@@ -34,7 +34,7 @@ static inline void duo_on_wake(struct wake *wake)
         struct buf *b = buf_get(&e->s.w->pool);
         if (!carrier_fill(&e->c, b)) {
             buf_put(b);
-            if (e->s.ack_due_us && !timer_is_set(&e->tick))
+            if (e->c.ack_due_us && !timer_is_set(&e->tick))
                 timer_set(e->s.w, &e->tick, ACK_DELAY_US / 1000 + 1);
             return;
         }

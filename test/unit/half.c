@@ -57,7 +57,10 @@ static void on_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const
     strcpy(h->goaway_text, text);
 }
 
-static const struct session_ops ops = {.on_open = on_open, .on_dgram = on_dgram, .on_goaway = on_goaway};
+static void on_suspect(struct session *s, struct carrier *c) { ((struct half *)s->owner)->suspicions++; }
+
+static const struct session_ops ops = {
+    .on_open = on_open, .on_dgram = on_dgram, .on_goaway = on_goaway, .on_suspect = on_suspect};
 
 struct half *half_new(struct worker *w, bool is_agent, size_t budget)
 {
@@ -231,7 +234,7 @@ unsigned hear(struct half *h)
 unsigned hear_late(struct half *h)
 {
     half_pass_us(h->w, ACK_DELAY_US);
-    session_tick(&h->s);
+    carrier_tick(&h->c);
     return hear(h);
 }
 

@@ -26,7 +26,7 @@ struct half {
     struct stream *asked; // newest the peer opened
     struct frame_open open;
     bool auto_accept;
-    unsigned opens, goaways, dgrams;
+    unsigned opens, goaways, dgrams, suspicions;
     uint16_t goaway_code;
     uint32_t goaway_retry;
     char goaway_text[FRAME_TEXT_MAX + 1];

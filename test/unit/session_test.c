@@ -39,7 +39,7 @@ static void test_window_doubles_for_a_fast_reader(void **state)
     struct half *h = up(false, 256 * ONE_MB);
     struct stream *st = half_asked(h, 1, 0);
     uint64_t at = 0, window = WINDOW_START;
-    h->s.srtt_us = 50000;
+    h->c.live.srtt_us = 50000;
     for (int round = 0; round < 12; round++) { // each half window is read within one round trip
         size_t n = st->window / 2;
         say_data(h, 1, at, n);
@@ -64,7 +64,7 @@ static void test_window_stays_for_a_slow_reader(void **state)
     struct half *h = up(false, 256 * ONE_MB);
     struct stream *st = half_asked(h, 1, 0);
     uint64_t at = 0;
-    h->s.srtt_us = 50000;
+    h->c.live.srtt_us = 50000;
     for (int round = 0; round < 5; round++) {
         say_data(h, 1, at, WINDOW_START / 2);
         at += WINDOW_START / 2;
@@ -216,13 +216,13 @@ static void test_ack_delay_is_exact(void **state)
     half_asked(h, 1, 1000);
     uint64_t start = w.now_us;
     say_data(h, 1, 0, 10);
-    assert_int_equal(session_deadline(&h->s), start + ACK_DELAY_US);
+    assert_int_equal(carrier_deadline(&h->c), start + ACK_DELAY_US);
     half_pass_us(&w, ACK_DELAY_US - 1);
-    session_tick(&h->s);
+    carrier_tick(&h->c);
     hear(h);
     assert_int_equal(h->heard_count, 0);
     half_pass_us(&w, 1);
-    session_tick(&h->s);
+    carrier_tick(&h->c);
     hear(h);
     assert_int_equal(heard_acked(h, FRAME_ACK, 1), 10);
     assert_int_equal(h->heard_count, 1);
@@ -244,62 +244,102 @@ static void test_a_chunk_is_acked_without_delay_and_once(void **state)
     half_free(h);
 }
 
-static void test_ping_and_death_of_an_agents_carrier_are_exact(void **state)
+// Lets the clock run to the next deadline, and looks.
+static enum carrier_verdict next_look(struct half *h)
+{
+    uint64_t at = carrier_deadline(&h->c);
+    assert_true(at > w.now_us && at != UINT64_MAX);
+    half_pass_us(&w, at - w.now_us - 1);
+    assert_int_equal(carrier_tick(&h->c), CARRIER_FINE); // not a microsecond too early
+    half_pass_us(&w, 1);
+    return carrier_tick(&h->c);
+}
+
+// Answers PINGs until one comes of idleness; the silence before it.
+static uint64_t settle(struct half *h)
+{
+    for (;;) {
+        uint64_t from = w.now_us;
+        while (!h->c.live.ping_due)
+            assert_int_equal(next_look(h), CARRIER_FINE);
+        if (h->c.live.idle_ping)
+            return w.now_us - from;
+        hear(h);
+        pong(h);
+    }
+}
+
+static void test_an_idle_agent_pings_and_gives_a_dead_carrier_up(void **state)
 {
     struct half *h = up(true, ONE_MB);
     uint64_t start = w.now_us;
     half_pass_us(&w, 30000);
     pong(h);
-    assert_int_equal(h->s.srtt_us, 30000);
-    assert_int_equal(h->s.rttvar_us, 15000);
-    uint64_t due = start + 30000 + PING_IDLE_MS * 1000;
-    assert_int_equal(session_deadline(&h->s), due);
-    half_pass_us(&w, due - w.now_us - 1);
-    assert_int_equal(session_tick(&h->s), SESSION_ALIVE);
-    assert_int_equal(hear(h), 0);
-    half_pass_us(&w, 1);
-    assert_int_equal(session_tick(&h->s), SESSION_ALIVE);
+    assert_int_equal(h->c.live.srtt_us, 30000);
+    assert_int_equal(session_rtt_us(&h->s), 30000);
+    uint64_t silent = settle(h);
+    assert_true(w.now_us - start > LIVENESS_LATELY_US); // the start counts as active
+    assert_true(silent > LIVENESS_SILENCE_US && silent <= LIVENESS_IDLE_MS * 1000);
     hear(h);
     assert_int_equal(heard_times(h, FRAME_PING, 0), 1);
-    assert_int_equal(session_deadline(&h->s), due + PING_DEAD_MS * 1000);
-    half_pass_us(&w, PING_DEAD_MS * 1000 - 1);
-    assert_int_equal(session_tick(&h->s), SESSION_ALIVE);
-    half_pass_us(&w, 1);
-    assert_int_equal(session_tick(&h->s), SESSION_DEAD_CARRIER);
+    uint64_t asked = w.now_us;
+    assert_int_equal(next_look(h), CARRIER_FINE);
+    assert_int_equal(w.now_us, asked + LIVENESS_PATIENCE_US);
+    assert_int_equal(h->suspicions, 1);
+    assert_int_equal(carrier_tick(&h->c), CARRIER_FINE);
+    assert_int_equal(h->suspicions, 1);
+    assert_int_equal(next_look(h), CARRIER_DEAD);
+    assert_int_equal(w.now_us, asked + LIVENESS_PATIENCE_US + LIVENESS_SUSPECT_US);
     half_free(h);
 }
 
-static void test_bytes_heard_put_death_off(void **state)
+static void test_bytes_heard_end_a_suspicion(void **state)
 {
     struct half *h = up(true, ONE_MB);
-    half_pass_us(&w, PING_DEAD_MS * 1000 - 1);
+    assert_int_equal(next_look(h), CARRIER_FINE);
+    assert_int_equal(h->suspicions, 1);
     say_raw(h, FRAME_PAD, 0, NULL, 4);
-    half_pass_us(&w, PING_DEAD_MS * 1000 - 1);
-    assert_int_equal(session_tick(&h->s), SESSION_ALIVE);
-    half_pass_us(&w, 1);
-    assert_int_equal(session_tick(&h->s), SESSION_DEAD_CARRIER);
+    assert_int_equal(carrier_tick(&h->c), CARRIER_FINE);
+    assert_false(h->c.live.suspect);
+    assert_int_equal(next_look(h), CARRIER_FINE);
+    assert_int_equal(h->suspicions, 2);
     half_free(h);
 }
 
-static void test_a_relay_pings_after_four_times_the_silence(void **state)
+static void test_an_idle_relay_leaves_pings_to_the_agent(void **state)
 {
     struct half *h = up(false, ONE_MB);
-    uint64_t start = w.now_us;
     pong(h);
-    assert_int_equal(session_deadline(&h->s), start + 4 * PING_IDLE_MS * 1000);
+    unsigned pings = 0;
+    for (; carrier_deadline(&h->c) != UINT64_MAX; pings += heard_times(h, FRAME_PING, 0)) { // the start counts as active
+        assert_int_equal(next_look(h), CARRIER_FINE);
+        hear(h);
+        pong(h);
+    }
+    assert_true(pings <= LIVENESS_LATELY_US / LIVENESS_SILENCE_US + 1);
+    half_free(h);
+}
+
+static void test_the_first_byte_after_a_pause_carries_a_ping(void **state)
+{
+    struct half *h = up(false, ONE_MB);
+    pong(h);
+    struct stream *st = half_asked(h, 1, ONE_MB);
+    half_pass_us(&w, 60000000);
+    half_send(st, 10);
+    hear(h);
+    assert_int_equal(heard_data(h, 1), 10); // no tick was needed
+    assert_int_equal(heard_times(h, FRAME_PING, 0), 1);
     half_free(h);
 }
 
 static void test_a_ping_that_cannot_leave_condemns_too(void **state)
 {
-    struct half *h = up(true, ONE_MB);
-    pong(h);
-    half_pass_us(&w, PING_IDLE_MS * 1000);
-    session_tick(&h->s); // nobody fetches it
-    uint64_t at = session_deadline(&h->s);
-    assert_int_equal(at, w.now_us + PING_DEAD_MS * 1000); // and no timer spins
-    half_pass_us(&w, PING_DEAD_MS * 1000);
-    assert_int_equal(session_tick(&h->s), SESSION_DEAD_CARRIER);
+    struct half *h = half_new(&w, true, ONE_MB);
+    half_up(h); // nobody fetches its first PING
+    assert_int_equal(next_look(h), CARRIER_FINE);
+    assert_int_equal(h->suspicions, 1);
+    assert_int_equal(next_look(h), CARRIER_DEAD);
     half_free(h);
 }
 
@@ -312,7 +352,7 @@ static void test_ping_is_answered_once_with_its_opaque(void **state)
     hear(h);
     assert_int_equal(heard_times(h, FRAME_PONG, 0), 1);
     assert_true(heard_acked(h, FRAME_PONG, 0) == UINT64_MAX);
-    assert_int_equal(h->s.peer_interval_ms, 20000);
+    assert_int_equal(h->c.live.peer_interval_ms, 20000);
     half_free(h);
 }
 
@@ -320,9 +360,9 @@ static void test_a_parked_session_has_no_deadline(void **state)
 {
     struct half *h = up(true, ONE_MB);
     half_down(h);
-    assert_true(session_deadline(&h->s) == UINT64_MAX);
+    assert_true(carrier_deadline(&h->c) == UINT64_MAX);
     half_pass_us(&w, UINT64_C(3600) * 1000000);
-    assert_int_equal(session_tick(&h->s), SESSION_ALIVE);
+    assert_int_equal(carrier_tick(&h->c), CARRIER_FINE);
     half_free(h);
 }
 
@@ -415,8 +455,8 @@ static void test_two_full_budgets_never_deadlock(void **state)
         half_carry(a, b, 2);
         half_carry(b, a, 2);
         half_pass_us(&w, 1000);
-        session_tick(&a->s);
-        session_tick(&b->s);
+        carrier_tick(&a->c);
+        carrier_tick(&b->c);
         worker_turn(&w);
         if (done == 8)
             break;
@@ -617,7 +657,7 @@ static void test_last_acks_are_bounded(void **state)
         assert_true(h->s.acks_held <= ACKS_HELD_MAX);
     }
     half_pass_us(&w, ACK_DELAY_US);
-    session_tick(&h->s);
+    carrier_tick(&h->c);
     struct buf *b = buf_get(&w.pool);
     while (carrier_fill(&h->c, b))
         b->len = 0;
@@ -671,23 +711,6 @@ static void test_frames_in_every_cut(void **state)
 
 // --- sessions and carriers
 
-static void test_a_second_carrier_takes_over_and_the_first_is_told(void **state)
-{
-    struct half *h = up(false, ONE_MB), *other = up(false, ONE_MB);
-    half_asked(h, 1, 1000);
-    struct carrier second = {0};
-    h->has_output = false;
-    carrier_up(&h->s, &second, other->c.on_output, other);
-    assert_true(h->has_output);
-    assert_null(h->c.s);
-    assert_int_equal(say_data(h, 1, 0, 10), 0); // what still comes there is thrown away
-    assert_int_equal(h->s.stats.bytes_in, 0);
-    assert_int_equal(hear(h), 0);
-    carrier_down(&second);
-    half_free(other);
-    half_free(h);
-}
-
 static void test_another_birth_ends_all_and_ids_begin_anew(void **state)
 {
     struct half *h = up(true, ONE_MB);
@@ -728,8 +751,8 @@ int main(void)
         T(test_sender_stops_at_the_limit), T(test_half_close_leaves_the_other_direction_open),
         T(test_fin_that_overtakes_data_is_held), T(test_closing_early_resets),
         T(test_goaway_stops_new_streams_both_ways), T(test_ack_delay_is_exact),
-        T(test_a_chunk_is_acked_without_delay_and_once), T(test_ping_and_death_of_an_agents_carrier_are_exact),
-        T(test_bytes_heard_put_death_off), T(test_a_relay_pings_after_four_times_the_silence),
+        T(test_a_chunk_is_acked_without_delay_and_once), T(test_an_idle_agent_pings_and_gives_a_dead_carrier_up),
+        T(test_bytes_heard_end_a_suspicion), T(test_an_idle_relay_leaves_pings_to_the_agent), T(test_the_first_byte_after_a_pause_carries_a_ping),
         T(test_a_ping_that_cannot_leave_condemns_too), T(test_ping_is_answered_once_with_its_opaque),
         T(test_a_parked_session_has_no_deadline), T(test_a_small_stream_goes_before_a_bulk_stream),
         T(test_bulk_streams_share_by_quanta), T(test_control_goes_before_data),
@@ -738,7 +761,7 @@ int main(void)
         T(test_truncated_payloads_end_the_session), T(test_ids_misused), T(test_offsets_at_the_end_of_the_numbers),
         T(test_data_beyond_the_end), T(test_streams_are_bounded), T(test_own_streams_are_bounded_alike),
         T(test_last_acks_go_before_a_new_open), T(test_last_acks_are_bounded), T(test_holes_in_the_ids_are_bounded), T(test_frames_in_every_cut),
-        T(test_a_second_carrier_takes_over_and_the_first_is_told), T(test_another_birth_ends_all_and_ids_begin_anew),
+        T(test_another_birth_ends_all_and_ids_begin_anew),
         T(test_ids_run_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
