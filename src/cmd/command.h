@@ -33,6 +33,11 @@ extern const struct command command_relay, command_invite, command_grant, comman
 // help.c
 void help_program(FILE *out);
 void help_command(FILE *out, const struct command *c);
+extern const char help_example[]; // a first session, line by line
+
+// man.c: the same as man pages, culvert.1 and culvert-NAME.1
+void man_program(FILE *out);
+void man_command(FILE *out, const struct command *c);
 
 // The folder of --state (made when missing, 0700): the option, CULVERT_STATE, /var/lib/culvert for root, else
 // $XDG_STATE_HOME/culvert or ~/.local/state/culvert. Heap; NULL with *e set.

@@ -6,6 +6,13 @@
 #define HELP_COLUMN 30
 #define HELP_WIDTH 110
 
+const char help_example[] = "  relay$  culvert cert selfsigned --host relay.example\n"
+                            "  relay$  culvert relay --listen *:443\n"
+                            "  relay$  culvert invite --name site7 --allow host.internal:22\n"
+                            "  site7$  culvert join 'culvert://relay.example/?pin=…&token=…'\n"
+                            "  site7$  culvert agent -L 2222:host.internal:22\n"
+                            "  site7$  ssh -p 2222 localhost\n";
+
 void help_program(FILE *out)
 {
     fputs("culvert carries TCP and UDP between machines whose only way out is HTTPS.\n"
@@ -16,19 +23,11 @@ void help_program(FILE *out)
           out);
     for (size_t i = 0; commands[i]; i++)
         fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
-    fputs(
-        "\n"
-        "A relay in public, an agent behind the proxy, ssh through it:\n"
-        "  relay$  culvert cert selfsigned --host relay.example\n"
-        "  relay$  culvert relay --listen *:443\n"
-        "  relay$  culvert invite --name site7 --allow host.internal:22\n"
-        "  site7$  culvert join 'culvert://relay.example/?pin=…&token=…'\n"
-        "  site7$  culvert agent -L 2222:host.internal:22\n"
-        "  site7$  ssh -p 2222 localhost\n"
-        "\n"
-        "More, with examples: culvert COMMAND --help\n"
-        "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 not reached, 4 not trusted, 5 refused by policy\n",
-        out);
+    fprintf(out,
+            "\nA relay in public, an agent behind the proxy, ssh through it:\n%s\n"
+            "More, with examples: culvert COMMAND --help\n"
+            "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 not reached, 4 not trusted, 5 refused by policy\n",
+            help_example);
 }
 
 // Columns that a UTF-8 text takes.

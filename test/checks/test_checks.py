@@ -4,6 +4,7 @@ session simulation, each fuzz target over its corpus and a few seconds more."""
 import concurrent.futures
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -77,3 +78,17 @@ def test_simulation(folder, count):
 @pytest.mark.parametrize("target", fuzz_targets())
 def test_fuzz(target):
     run(["test/fuzz/run", FUZZ_SECONDS, target.removeprefix("fuzz_")], 120)
+
+
+def test_man_pages(tmp_path):
+    """One page a command, each named in the build so that it is installed, each option of --help in it."""
+    helped = run(["build/culvert", "--help"], 30)
+    commands = [line.split()[0] for line in helped.split("commands:\n")[1].split("\n\n")[0].splitlines()]
+    listed = {path.name for path in (ROOT / "build/docs").glob("*.1")}
+    assert listed == {"culvert.1", *(f"culvert-{name}.1" for name in commands)}
+    installed = run(["meson", "introspect", "--installed", "build"], 60)
+    for name in commands:
+        assert f"culvert-{name}.1" in installed
+        page = (ROOT / f"build/docs/culvert-{name}.1").read_text().replace("\\-", "-")
+        for word in re.findall(r"^ .*?(--[a-z-]+)", run(["build/culvert", name, "--help"], 30), re.M):
+            assert word in page, (name, word)
