@@ -177,7 +177,7 @@ static void note_rtt(struct uplink *u, uint32_t rtt_us)
 uint32_t uplink_rtt(struct uplink *u)
 {
     if (uplink_is_up(u))
-        note_rtt(u, u->session.srtt_us);
+        note_rtt(u, session_rtt_us(&u->session));
     uint32_t a = u->rtt_us[0], b = u->rtt_us[1];
     return a && (b == 0 || a < b) ? a : b;
 }
