@@ -219,7 +219,7 @@ static int start(struct agent *a, struct err *e)
         return -1;
     forward_init(&a->fw, &a->w, a->resolver, a->o->udp_idle_ms);
     a->has_forward = true;
-    if (locals_open(a, e) < 0 || reverses_init(a, e) < 0 )
+    if (sealing_init(a, e) < 0 || locals_open(a, e) < 0 || reverses_init(a, e) < 0)
         return -1;
     watch_signals(a);
     relays_start(a);
@@ -238,6 +238,7 @@ static void fini(struct agent *a)
     socks_server_free(a->reverse_socks);
     if (a->has_forward)
         forward_fini(&a->fw);
+    sealing_fini(a);
     for (size_t i = 0; i < a->uplink_count; i++)
         uplink_fini(&a->uplinks[i]);
     timer_stop(&a->w, &a->tick);

@@ -15,6 +15,7 @@
 
 enum agent_outer { AGENT_OUTER_DEFAULT, AGENT_OUTER_VERIFY, AGENT_OUTER_REPORT }; // default: the invitation's
 
+enum agent_seal { AGENT_SEAL_AUTO, AGENT_SEAL_ALWAYS, AGENT_SEAL_NEVER }; // streams between agents
 struct proxy_kit;
 
 struct agent_connect { // the connect flags
@@ -43,6 +44,7 @@ struct agent_options {
     size_t allow_count;
     const struct spec_dest *stdio; // -W; NULL: none
     const char *socks_login;       // file "user:password", 0600; NULL: none asked for
+    enum agent_seal seal;
     bool once;
     int ready_fd;                  // -1: none
     uint32_t udp_idle_ms;          // 0: 60 s

@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "forward/entry.h"
 #include "forward/forward.h"
+#include "forward/seal.h"
 #include "forward/socks.h"
 #include "trust/policy.h"
 
@@ -67,6 +68,7 @@ struct agent {
     size_t started;         // how many were dialled at all: -W goes on to the next only when it must
     struct forward fw;
     bool has_forward;
+    struct seal_way seal;
     struct local *locals;
     size_t local_count;
     struct reverse *reverses;
@@ -112,6 +114,12 @@ static inline struct uplink *uplink_of(const struct session *s) { return s->owne
 int locals_open(struct agent *a, struct err *e);
 void locals_close(struct agent *a);
 void stdio_start(struct agent *a);
+
+// sealing.c
+int sealing_init(struct agent *a, struct err *e); // behind forward_init
+void sealing_fini(struct agent *a);
+// Why this stream of another agent may not come in, or NULL.
+const char *sealing_objection(struct agent *a, const struct frame_open *open);
 
 // reverses.c
 int reverses_init(struct agent *a, struct err *e);

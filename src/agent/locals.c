@@ -171,6 +171,8 @@ static int status_of(const struct err *err)
 {
     if (!err)
         return 0;
+    if (err->kind == ERR_UNTRUSTED)
+        return ERR_UNTRUSTED;
     switch (err->why) {
     case WHY_POLICY:
         return ERR_POLICY;

@@ -61,7 +61,8 @@ static int make_policy(struct agent *a, struct err *e)
 static void open_target(struct agent *a, struct stream *st, const struct spec_dest *d, const struct frame_open *open)
 {
     char path[SPEC_PATH_MAX + 6];
-    struct target_ask ask = {.host = d->host, .port = d->port, .udp = open->datagram, .origin = open->origin};
+    struct target_ask ask = {.host = d->host, .port = d->port, .udp = open->datagram, .origin = open->origin,
+                             .sealed = open->sealed ? open : NULL};
     if (d->kind == SPEC_UNIX) {
         snprintf(path, sizeof(path), "unix:%s", d->path);
         ask.host = path;
@@ -78,8 +79,11 @@ static void refuse(struct stream *st, enum err_why why, const char *what, const 
 
 static void on_accepted(struct agent *a, struct reverse *r, struct stream *st, const struct frame_open *open)
 {
+    const char *objection = open->kind == OPEN_SERVICE ? sealing_objection(a, open) : NULL;
     r->callers++;
-    if (open->datagram != is_udp(r)) {
+    if (objection) {
+        refuse(st, WHY_POLICY, r->what, objection);
+    } else if (open->datagram != is_udp(r)) {
         refuse(st, WHY_PROTOCOL, r->what, "of another kind than what was asked for");
     } else if (is_socks(r)) {
         stream_accept(st, NULL);

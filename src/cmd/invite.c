@@ -18,6 +18,8 @@ static const struct option own_options[] = {
     {"uses", 0, "N", OPT_ARGV, "how many keys may use the invitation; default 1"},
     {"ttl", 0, "TIME", OPT_ARGV, "how long it is good; default 15m"},
     {"proxy", 0, "PROXY", OPT_MANY | OPT_ARGV, "a proxy that the agent shall use; several: a chain"},
+    {"peer", 0, "AGENT", OPT_MANY | OPT_ARGV,
+     "tell the agent this other one's pin, so that its streams there are sealed: the relay passes them without reading"},
     {"url", 0, "RELAY", 0, "how the agent reaches this relay; default: what the relay was started with"},
     {"outer", 0, "verify|report", OPT_ARGV,
      "what the agent does about the web certificate; default verify, or report "
@@ -56,6 +58,28 @@ static int find_place(const struct options *o, const char *state, struct pairing
     return relay_url_parse(&p->relay, given ? given : place.url, e);
 }
 
+// The pins of the agents named by --peer, as they are enrolled here.
+static int find_peers(const struct options *o, struct store *s, struct pairing *p, struct err *e)
+{
+    size_t count = options_count(o, "peer");
+    if (count > PAIRING_PEERS)
+        return err_set(e, ERR_USAGE, WHY_NONE, "culvert invite: at most %d times --peer", PAIRING_PEERS);
+    struct policy *policy = count ? store_policy(s, e) : NULL;
+    int rc = !count || policy ? 0 : -1;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        const char *name = options_nth(o, "peer", i)->text;
+        struct pairing_peer *peer = &p->peers[p->peer_count];
+        if (!spec_is_name(name) || !policy_find(policy, name, peer->pin)) {
+            rc = err_set(e, ERR_USAGE, WHY_NONE, "--peer %.63s: no agent of that name is enrolled here", name);
+            break;
+        }
+        snprintf(peer->name, sizeof peer->name, "%s", name);
+        p->peer_count++;
+    }
+    policy_put(policy);
+    return rc;
+}
+
 static int make(struct options *o, const char *state, const struct rules *rules, struct pairing *p, struct err *e)
 {
     uint64_t uses = 1, ttl_ms = 15 * 60000;
@@ -84,7 +108,9 @@ static int make(struct options *o, const char *state, const struct rules *rules,
     struct store_invite i = {
         .name = name, .rules = rules->list, .rule_count = rules->count, .uses = (unsigned)uses, .ttl_s = ttl_ms / 1000};
     char inv[STORE_INVITATION_ID];
-    int rc = store_invite(s, &i, p->token, inv, e);
+    int rc = find_peers(o, s, p, e);
+    if (rc == 0)
+        rc = store_invite(s, &i, p->token, inv, e);
     store_close(s);
     return rc;
 }
@@ -132,6 +158,7 @@ const struct command command_invite = {
         "  culvert invite --name site7 --allow 10.1.2.3:22\n"
         "  culvert invite --name laptop --allow '*.corp.example:80-443' --allow 10.0.0.0/8:* --allow ssh@site7\n"
         "  culvert invite --name site7 --allow-listen '*:8080' --allow-offer ssh\n"
+        "  culvert invite --name laptop --allow ssh@site7 --peer site7\n"
         "  culvert invite --name lab --uses 20 --ttl 1d | ssh lab culvert join -\n",
     .tables = tables,
     .run = run,

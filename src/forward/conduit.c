@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "dial/race.h"
 #include "dial/resolve.h"
+#include "forward/seal.h"
 
 #define LINGER_MS 3000
 
@@ -15,9 +16,11 @@ struct conduit_opening {
     struct race race;
     struct timer deadline;
     bool to_stream;
+    bool waits; // for the caller's handshake, before anything is dialled
     forward_allows_fn *allows;
     void *ctx;
     char host[256];
+    uint16_t port;
 };
 
 static void bury(struct grave *g)
@@ -119,7 +122,7 @@ static void on_pumped(struct pump *pump, const struct err *err)
 static void up(struct conduit *c)
 {
     struct buf *early = c->ask.early;
-    const struct addr *bound = c->opening->to_stream ? stream_bound(stream_of(c->far)) : NULL;
+    const struct addr *bound = c->opening->to_stream && !c->sealed ? stream_bound(stream_of(c->far)) : NULL;
     if (bound)
         c->far_addr = *bound;
     end_opening(c);
@@ -172,10 +175,29 @@ static void send_early(struct conduit *c)
     }
 }
 
+static void dial(struct conduit_opening *o);
+
+static void admit(struct conduit *c)
+{
+    struct err e = ERR_INIT;
+    c->opening->waits = false;
+    if (c->ask.ops->admit(c, &e))
+        dial(c->opening);
+    else
+        refuse(c, &e);
+    err_fini(&e);
+}
+
 static void drive(struct conduit *c)
 {
-    if (link_open(c->ask.caller) == LINK_FAILED) { // an asked stream that was reset meanwhile
+    enum link_status caller = link_open(c->ask.caller);
+    if (caller == LINK_FAILED) { // an asked stream that was reset meanwhile
         refuse(c, &c->ask.caller->err);
+        return;
+    }
+    if (c->opening->waits) {
+        if (caller == LINK_OK)
+            admit(c);
         return;
     }
     if (!c->far)
@@ -236,19 +258,35 @@ static bool is_over_limit(struct conduit *c)
     return true;
 }
 
+// False: refused already.
+static bool choose_seal(struct conduit *c, struct frame_open *open, struct seal_peer *peer)
+{
+    const struct seal_way *way = c->fw->seal;
+    struct err e = ERR_INIT;
+    enum seal_choice choice = way && open->kind == OPEN_SERVICE ? way->choose(way->owner, open->host, peer, &e) : SEAL_PLAIN;
+    c->sealed = open->sealed = choice == SEAL_SEALED;
+    if (choice == SEAL_REFUSED)
+        refuse(c, &e);
+    err_fini(&e);
+    return choice != SEAL_REFUSED;
+}
+
 void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct session *s, struct frame_open *open)
 {
     struct conduit *c = conduit_new(fw, ask);
     if (is_over_limit(c))
         return;
     wake_post(fw->w, &c->wake); // before the carrier's: what the caller has said already goes in one piece with OPEN
+    struct seal_peer peer;
+    if (!choose_seal(c, open, &peer))
+        return;
     struct stream *st = session_open(s, open);
     if (!st) {
         refuse_with(c, ERR_UNREACHED, WHY_LIMIT, "the session takes no new streams: it is being drained");
         return;
     }
     c->opening->to_stream = true;
-    c->far = stream_link(st);
+    c->far = c->sealed ? seal_over(fw->seal, st, open->host, &peer) : stream_link(st);
     link_own(c->far, &c->wake);
 }
 
@@ -291,28 +329,40 @@ static void on_resolved(struct resolve *q, const struct addr *addrs, size_t coun
         race_allowed(o, addrs, count);
 }
 
+static void dial(struct conduit_opening *o)
+{
+    struct forward *fw = o->c->fw;
+    struct addr path, literal;
+    if (strncmp(o->host, "unix:", 5) == 0) {
+        if (addr_unix(&path, o->host + 5))
+            race_start(&o->race, fw->w, &path, 1, 0, on_raced);
+        else
+            refuse_with(o->c, ERR_FAILED, WHY_UNREACHABLE, "not a path of a Unix socket");
+    } else if (addr_parse_ip(&literal, o->host, o->port)) {
+        race_allowed(o, &literal, 1);
+    } else {
+        resolve_start(fw->resolver, &o->resolve, o->host, o->port, on_resolved);
+    }
+}
+
 void conduit_to_target(struct forward *fw, const struct conduit_ask *ask, const char *host, uint16_t port,
                        forward_allows_fn *allows, void *ctx)
 {
     struct conduit *c = conduit_new(fw, ask);
     struct conduit_opening *o = c->opening;
-    struct addr path, literal;
+    c->sealed = ask->ops && ask->ops->admit;
     if (is_over_limit(c))
         return;
     o->allows = allows;
     o->ctx = ctx;
-    if (strncmp(host, "unix:", 5) == 0) {
-        if (addr_unix(&path, host + 5))
-            race_start(&o->race, fw->w, &path, 1, 0, on_raced);
-        else
-            refuse_with(c, ERR_FAILED, WHY_UNREACHABLE, "not a path of a Unix socket");
+    o->port = port;
+    memcpy(o->host, host, strnlen(host, sizeof(o->host) - 1));
+    if (!c->sealed) {
+        dial(o);
         return;
     }
-    memcpy(o->host, host, strnlen(host, sizeof(o->host) - 1));
-    if (addr_parse_ip(&literal, host, port))
-        race_allowed(o, &literal, 1);
-    else
-        resolve_start(fw->resolver, &o->resolve, host, port, on_resolved);
+    o->waits = true;
+    wake_post(fw->w, &c->wake);
 }
 
 void conduit_kill(struct conduit *c)

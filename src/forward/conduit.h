@@ -15,6 +15,9 @@
 struct conduit;
 
 struct conduit_ops {
+    // The caller's handshake is done (its link_open gave OK): whether the far end may be dialled now; false with *e set. NULL:
+    // it is dialled at once, without waiting for the caller. Only for conduit_to_target.
+    bool (*admit)(struct conduit *c, struct err *e);
     // The far end is up (err NULL; bound: the address there, may be NULL) or it is not (err says why). After a refusal the
     // caller is reset, unless conduit_linger was called here. NULL: nothing to say.
     void (*answer)(struct conduit *c, const struct err *err, const struct addr *bound);
@@ -39,6 +42,7 @@ struct conduit {
     struct conduit_ask ask;
     struct link *far;
     struct addr far_addr;      // len 0: unknown
+    bool sealed;
     struct conduit_opening *opening; // NULL once the answer is given
     struct wake wake;
     struct timer linger;
@@ -48,7 +52,7 @@ struct conduit {
     struct grave grave;
 };
 
-// The far end is a stream opened on `s`; `open` is filled but for window and uid.
+// The far end is a stream opened on `s`; `open` is filled but for window, uid and sealed, which the forward's seal_way decides.
 void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct session *s, struct frame_open *open);
 // The far end is host:port (a name is resolved, each address is asked about by `allows`, the rest raced), or a Unix path
 // (host "unix:/path", not asked about: the caller of this has done that).

@@ -87,9 +87,10 @@ json_t *forward_streams_json(const struct forward *fw)
     json_t *rows = json_array();
     list_each((struct list *)&fw->conduits, it) {
         const struct conduit *c = list_entry(it, struct conduit, node);
-        json_t *row = json_pack("{s:s, s:o, s:o, s:o, s:s, s:I, s:I, s:I}", "kind", c->ask.kind, "from",
+        json_t *row = json_pack("{s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:I}", "kind", c->ask.kind, "from",
                                 addr_json(&c->ask.origin), "to", foreign_json(c->ask.dest), "address",
-                                addr_json(&c->far_addr), "state", states[c->state], "sent", (json_int_t)c->pump.a_to_b, "received",
+                                addr_json(&c->far_addr), "state", states[c->state], "sealed", c->sealed ? "yes" : "no",
+                                "sent", (json_int_t)c->pump.a_to_b, "received",
                                 (json_int_t)c->pump.b_to_a, "age_ms", age_ms(fw, c->opened_us));
         json_array_append_new(rows, row);
     }

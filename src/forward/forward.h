@@ -27,9 +27,12 @@ struct forward_stats {
     uint64_t dgrams_in, dgrams_out, dgrams_dropped; // dropped here, not in the session
 };
 
+struct seal_way;
+
 struct forward {
     struct worker *w;
     struct resolver *resolver; // the role's
+    const struct seal_way *seal; // how streams to other agents' services are sealed; NULL: never
     struct udp_io udp;
     uint32_t udp_idle_ms;
     struct list conduits, flows, entries;

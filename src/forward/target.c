@@ -5,6 +5,7 @@
 #include <string.h>
 #include "forward/conduit.h"
 #include "forward/flow.h"
+#include "forward/seal.h"
 #include "forward/udp_out.h"
 
 // Streams ------------------------------------------------------------------------------------------------------
@@ -118,7 +119,12 @@ void target_open(struct forward *fw, struct stream *st, const struct target_ask 
         open_udp(fw, st, ask, text);
         return;
     }
-    conduit_to_target(fw, &(struct conduit_ask){.kind = "target", .caller = stream_link(st), .origin = ask->origin,
-                                                .dest = text, .ops = &ops},
-                      ask->host, ask->port, ask->allows, ask->ctx);
+    struct conduit_ask conduit = {.kind = "target", .origin = ask->origin, .dest = text};
+    if (ask->sealed) {
+        seal_target(fw, st, ask, &conduit);
+        return;
+    }
+    conduit.caller = stream_link(st);
+    conduit.ops = &ops;
+    conduit_to_target(fw, &conduit, ask->host, ask->port, ask->allows, ask->ctx);
 }

@@ -15,6 +15,7 @@ struct target_ask {
     forward_allows_fn *allows;
     void *ctx;
     struct addr origin; // who asked, where known
+    const struct frame_open *sealed; // the OPEN of a stream that is to be sealed; NULL: it is plain
 };
 
 void target_open(struct forward *fw, struct stream *st, const struct target_ask *ask);

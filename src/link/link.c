@@ -24,9 +24,11 @@ void link_own(struct link *top, struct wake *owner)
 
 void link_wake(struct link *l)
 {
+    if (l->closed) // a stream may live longer than the links over it
+        return;
     while (l->above)
         l = l->above;
-    if (l->owner && !l->closed)
+    if (l->owner)
         wake_post(l->w, l->owner);
 }
 

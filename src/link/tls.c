@@ -23,6 +23,8 @@ struct tls {
     BIO_METHOD *method;
     bool server, outer, report, opened;
     bool inner; // its context checks pins
+    bool early, whole;
+    uint8_t alpn[256]; // length and bytes
     uint8_t pins[PINS_MAX][32];
     size_t pin_count;
     uint8_t peer_pin[32];
@@ -237,6 +239,13 @@ static void note_outer(struct tls *t)
                                                  24, NULL, 0, 1) == 1;
 }
 
+const uint8_t *tls_alpn(SSL *ssl, size_t *len)
+{
+    const struct tls *t = SSL_get_app_data(ssl);
+    *len = 1u + t->alpn[0];
+    return t->alpn;
+}
+
 // Our own inner TLS, known by its ALPN.
 static bool note_inner(struct tls *t)
 {
@@ -245,7 +254,7 @@ static bool note_inner(struct tls *t)
     const unsigned char *alpn;
     unsigned alpn_len;
     SSL_get0_alpn_selected(t->ssl, &alpn, &alpn_len);
-    if (alpn_len != 9 || memcmp(alpn, "culvert/1", 9) != 0)
+    if (alpn_len != t->alpn[0] || memcmp(alpn, t->alpn + 1, alpn_len) != 0)
         return false;
     if (!f)
         return true;
@@ -291,7 +300,8 @@ static enum link_status finish_open(struct tls *t)
     if (t->outer && t->link.facts)
         note_outer(t);
     if (t->inner && !note_inner(t)) {
-        fail_with(t, "the peer does not speak culvert/1");
+        link_fail(&t->link, kind_of(t), WHY_PROTOCOL, "TLS with %s: the peer does not speak %.*s", t->who, (int)t->alpn[0],
+                  (const char *)t->alpn + 1);
         link_shut(t->link.below, SHUT_END);
         return LINK_FAILED;
     }
@@ -308,8 +318,10 @@ static enum link_status tls_open(struct link *l)
     if (t->opened)
         return LINK_OK;
     enum link_status s = link_open(l->below);
-    if (s != LINK_OK)
-        return s == LINK_FAILED ? link_failed_below(l, NULL) : s;
+    if (s == LINK_FAILED)
+        return link_failed_below(l, NULL);
+    if (s != LINK_OK && !t->early)
+        return s;
     ERR_clear_error();
     int rc = SSL_do_handshake(t->ssl);
     if (rc == 1)
@@ -420,15 +432,17 @@ static void tls_send(struct link *l, struct buf *b)
 }
 
 // After both close_notify nobody asks for bytes any more, but the link below may still have to read its own end.
-static void drain_below(struct tls *t)
+static bool drain_below(struct tls *t)
 {
     struct buf *b;
     for (int i = 0; i < 16; i++) {
-        if (link_recv(t->link.below, &b) != LINK_OK)
-            return;
+        enum link_status s = link_recv(t->link.below, &b);
+        if (s != LINK_OK)
+            return s != LINK_AGAIN;
         buf_put(b);
     }
     link_wake(&t->link);
+    return false;
 }
 
 static size_t tls_room(struct link *l)
@@ -436,8 +450,8 @@ static size_t tls_room(struct link *l)
     struct tls *t = of(l);
     if (err_is(&l->err))
         return BUF_SIZE;
-    if (t->end_sent && t->end_read && !t->peel_send && !t->peel_recv)
-        drain_below(t);
+    if (t->end_sent && t->end_read && !t->peel_send && !t->peel_recv && !drain_below(t) && t->whole)
+        return 0;
     size_t room = link_room(l->below);
     if (room && t->end_read && err_is(&l->below->err))
         link_failed_below(l, "TLS with %s", t->who);
@@ -485,6 +499,16 @@ static const struct link_ops tls_ops = {
     .fini = tls_fini,
 };
 
+static void set_alpn(struct tls *t, const struct tls_options *o)
+{
+    const char *name = o->alpn ? o->alpn : "culvert/1";
+    size_t len = strnlen(name, sizeof(t->alpn) - 1);
+    t->alpn[0] = (uint8_t)len;
+    memcpy(t->alpn + 1, name, len);
+    if (!o->server && o->alpn) // else the context's
+        SSL_set_alpn_protos(t->ssl, t->alpn, (unsigned)len + 1);
+}
+
 struct link *tls_over(struct link *below, const struct tls_options *o, struct buf *rest)
 {
     struct tls *t = calloc(1, sizeof(*t));
@@ -498,6 +522,9 @@ struct link *tls_over(struct link *below, const struct tls_options *o, struct bu
     t->server = o->server;
     t->outer = o->outer;
     t->report = o->report;
+    t->early = o->early;
+    t->whole = o->whole;
+    set_alpn(t, o);
     assert(o->pin_count <= PINS_MAX);
     t->pin_count = o->pin_count;
     if (o->pin_count)
@@ -532,6 +559,22 @@ void tls_peel_recv(struct link *l)
     assert(l->ops == &tls_ops);
     t->peel_recv = true;
     free_when_peeled(t);
+}
+
+bool tls_peer_pin(const struct link *l, uint8_t pin[32])
+{
+    const struct tls *t = container_of(l, struct tls, link);
+    if (!t->opened || !t->inner)
+        return false;
+    memcpy(pin, t->peer_pin, 32);
+    return true;
+}
+
+bool tls_export(const struct link *l, const char *label, uint8_t *out, size_t len)
+{
+    const struct tls *t = container_of(l, struct tls, link);
+    return t->opened && t->ssl &&
+           SSL_export_keying_material(t->ssl, out, len, label, strlen(label), NULL, 0, 0) == 1;
 }
 
 bool tls_is_peeled(const struct link *l) { return container_of(l, struct tls, link)->ssl == NULL; }

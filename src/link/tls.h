@@ -16,6 +16,9 @@ struct tls_options {
     const uint8_t (*pins)[32]; // client, inner: accepted pins, copied; checked in constant time; server inner: NULL
     size_t pin_count;       // <= 8
     const char *who;        // "relay.example:443", for messages; copied
+    const char *alpn;       // inner: the one protocol that both ends must name; NULL: culvert/1; copied, <= 255 bytes
+    bool early;             // the handshake starts while the link below is still opening: it takes some bytes before
+    bool whole;             // after both close_notify, closing waits for the end of the link below too
 };
 
 // `rest`: bytes read too far by the link before (may be NULL); owned.
@@ -29,6 +32,11 @@ SSL_CTX *tls_inner_ctx(bool server, X509 *cert, EVP_PKEY *key, struct err *e);
 
 // SHA-256 of a certificate's DER SubjectPublicKeyInfo.
 bool tls_spki_pin(X509 *cert, uint8_t pin[32]);
+
+// The peer's key in an inner TLS, once it is open. False: there is none.
+bool tls_peer_pin(const struct link *l, uint8_t pin[32]);
+// Keying material of an open TLS 1.3 (RFC 8446, 7.5), without context.
+bool tls_export(const struct link *l, const char *label, uint8_t *out, size_t len);
 
 // The written reason for calls beside the six: only the inner TLS can be taken out of a stack, and only its owner
 // knows when (docs/protocol.md, "Peeling"). Sends close_notify as the last inner record and lets the send direction through

@@ -10,7 +10,7 @@
 #define CIPHERS_12 "ECDHE+AESGCM:ECDHE+CHACHA20"
 #define GROUPS "X25519:P-256"
 
-static const uint8_t alpn_inner[] = "\x09" "culvert/1";
+static const uint8_t alpn_inner[] = "\x09" "culvert/1"; // what clients offer unless the link says otherwise
 static const uint8_t alpn_outer[] = "\x08" "http/1.1";
 
 static SSL_CTX *fail_ctx(SSL_CTX *ctx, struct err *e, const char *what, const char *which)
@@ -72,8 +72,9 @@ static int on_alpn_outer(SSL *ssl, const unsigned char **out, unsigned char *out
 static int on_alpn_inner(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
                          unsigned in_len, void *arg)
 {
-    return pick(out, out_len, in, in_len, alpn_inner, sizeof(alpn_inner) - 1) ? SSL_TLSEXT_ERR_OK
-                                                                              : SSL_TLSEXT_ERR_ALERT_FATAL;
+    size_t len;
+    const uint8_t *own = tls_alpn(ssl, &len);
+    return pick(out, out_len, in, in_len, own, (unsigned)len) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
 SSL_CTX *tls_server_ctx(const char *cert_file, const char *key_file, struct err *e)

@@ -5,5 +5,7 @@
 
 // OpenSSL's newest error as words; a static or queue-owned string, valid until the next OpenSSL call.
 const char *tls_queue_text(void);
+// The protocol, as in ALPN, that an inner TLS must name: length and bytes.
+const uint8_t *tls_alpn(SSL *ssl, size_t *len);
 // The certificate check of the inner TLS: the peer's key against the pins of its link.
 int tls_check_pin(X509_STORE_CTX *store, void *arg);

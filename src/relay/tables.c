@@ -86,7 +86,8 @@ static void add_switched(struct stream *st, void *ctx)
     if (!info.switched || info.id % 2 == 0) // the asking side tells both
         return;
     json_array_append_new(sw->rows,
-                          json_pack("{s:s,s:s,s:I,s:I,s:I}", "kind", "service", "agent", sw->v->m->name, "bytes_in",
+                          json_pack("{s:s,s:s,s:s,s:I,s:I,s:I}", "kind", "service", "agent", sw->v->m->name,
+                                    "sealed", info.sealed ? "yes" : "no", "bytes_in",
                                     (json_int_t)info.bytes_in, "bytes_out", (json_int_t)info.bytes_out, "age_ms",
                                     (json_int_t)((sw->v->m->r->w->now_us - info.opened_us) / 1000)));
 }

@@ -85,6 +85,7 @@ struct stream *stream_new(struct session *s, uint32_t id, const struct frame_ope
     st->kind = open->kind;
     st->opener = !by;
     st->datagram = open->kind == OPEN_UDP || open->datagram;
+    st->seal = open->sealed;
     st->window = WINDOW_START;
     st->limit_told = st->limit_max = WINDOW_START;
     st->fin_final = st->rcv_final = st->rst_in_final = NO_FINAL;

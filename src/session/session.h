@@ -104,7 +104,7 @@ struct stream_info { // for tables
     uint64_t bytes_in, bytes_out;
     uint64_t window, unacked, queued;
     uint64_t opened_us;
-    bool switched, datagram;
+    bool switched, datagram, sealed;
 };
 
 struct link *stream_link(struct stream *st);
@@ -118,6 +118,11 @@ bool stream_is_datagram(const struct stream *st);
 
 // Answers an OPEN. `bound`: the address told to the peer (the target's, or the listener's with its port); may be NULL.
 void stream_accept(struct stream *st, const struct addr *bound);
+// The same for a stream that was asked to be sealed: no address is told, and OPENED agrees to seal. Its owner then speaks TLS
+// over the link.
+void stream_accept_sealed(struct stream *st);
+// Whether OPENED agreed to seal, once link_open gave OK.
+bool stream_is_sealed(const struct stream *st);
 // `text` for people, may be NULL. The link is closed by the caller afterwards, as always.
 void stream_refuse(struct stream *st, enum err_why why, const char *text);
 // The address in OPENED, once link_open gave OK.

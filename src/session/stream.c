@@ -178,6 +178,7 @@ int stream_on_opened(struct stream *st, const struct frame_opened *f)
         return 0;
     }
     st->snd_limit = f->window; // instead of WINDOW_EARLY
+    st->sealed = st->seal && f->sealed;
     if (f->address.len && (st->bound = malloc(sizeof *st->bound)))
         *st->bound = f->address;
     if (st->rcv_nxt || st->rcv_final == 0) // rule 1: what was held is acknowledged now
@@ -569,6 +570,7 @@ void stream_set_user(struct stream *st, void *user) { st->user = user; }
 void *stream_user(const struct stream *st) { return st->user; }
 bool stream_is_datagram(const struct stream *st) { return st->datagram; }
 const struct addr *stream_bound(const struct stream *st) { return st->bound; }
+bool stream_is_sealed(const struct stream *st) { return st->sealed; }
 
 static void answer(struct stream *st, const struct frame_opened *f)
 {
@@ -587,6 +589,15 @@ void stream_accept(struct stream *st, const struct addr *bound)
     if (bound)
         f.address = *bound;
     answer(st, &f);
+    stream_schedule(st);
+}
+
+void stream_accept_sealed(struct stream *st)
+{
+    if (st->freed || st->answered || st->opener || !st->s)
+        return;
+    st->sealed = true;
+    answer(st, &(struct frame_opened){.window = st->limit_told, .sealed = true});
     stream_schedule(st);
 }
 
@@ -610,6 +621,7 @@ void stream_get_info(const struct stream *st, struct stream_info *info)
 {
     *info = (struct stream_info){
         .id = st->node.key, .kind = st->kind, .switched = st->twin != NULL, .datagram = st->datagram,
+        .sealed = st->seal,
         .state = st->freed     ? STREAM_FREED
                  : st->rst     ? STREAM_RESET
                  : st->refused ? STREAM_REFUSED

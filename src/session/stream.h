@@ -33,6 +33,7 @@ struct stream {
     bool answered;       // OPENED was seen (opener) or sent (accepter)
     bool opened_acked;   // accepter: the opener has our OPENED
     bool refused;        // OPENED carries a code
+    bool seal, sealed;   // OPEN asked for sealing; OPENED agreed to it
     bool freed;          // the protocol is done with it
     bool fin;            // send side: FIN was asked for; final is snd_end (switched: fin_final)
     bool rst;            // we send RESET until it is acked

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
+#include "core/log.h"
 #include "trust/file.h"
 #include "wire/base64url.h"
 
@@ -16,6 +18,13 @@ static void wipe_relays(struct agent_state *s)
 {
     OPENSSL_cleanse(s->relays, sizeof s->relays);
     s->relay_count = 0;
+}
+
+static void forget_peers(struct agent_state *s)
+{
+    free(s->peers);
+    s->peers = NULL;
+    s->peer_count = 0;
 }
 
 // Writing -------------------------------------------------------------------------------------------------------
@@ -57,12 +66,26 @@ static json_t *relay_to_json(const struct agent_relay *r)
     return o;
 }
 
+static json_t *peers_to_json(const struct agent_state *s)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < s->peer_count; i++) {
+        json_t *o = json_object();
+        json_object_set_new(o, "name", json_string(s->peers[i].name));
+        json_object_set_new(o, "pins", pins_to_json(s->peers[i].pins, s->peers[i].pin_count));
+        json_array_append_new(list, o);
+    }
+    return list;
+}
+
 static int save(struct agent_state *s, struct err *e)
 {
     json_t *root = json_object(), *list = json_array();
     for (size_t i = 0; i < s->relay_count; i++)
         json_array_append_new(list, relay_to_json(&s->relays[i]));
     json_object_set_new(root, "relays", list);
+    if (s->peer_count)
+        json_object_set_new(root, "peers", peers_to_json(s));
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS);
     json_decref(root);
     if (!text)
@@ -140,6 +163,37 @@ static bool relay_from_json(struct agent_relay *r, const json_t *o)
            each_string(o, "proxies", PAIRING_PROXIES, take_proxy, r);
 }
 
+static bool take_peer_pin(void *ctx, const char *text)
+{
+    struct agent_peer *p = ctx;
+    return pin_parse(p->pins[p->pin_count++], text);
+}
+
+static bool peer_from_json(struct agent_peer *p, const json_t *o)
+{
+    const char *name = string(o, "name");
+    *p = (struct agent_peer){0};
+    if (!spec_is_name(name))
+        return false;
+    strcpy(p->name, name);
+    return each_string(o, "pins", AGENT_PEER_PINS, take_peer_pin, p) && p->pin_count > 0;
+}
+
+static bool peers_from_json(struct agent_state *s, const json_t *list)
+{
+    size_t count = json_array_size(list);
+    if (!list)
+        return true;
+    if (!json_is_array(list) || count > AGENT_PEERS || !(s->peers = calloc(count + 1, sizeof *s->peers)))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        if (!peer_from_json(&s->peers[i], json_array_get(list, i)))
+            return false;
+        s->peer_count++;
+    }
+    return true;
+}
+
 static int take_state(struct agent_state *s, const char *path, const char *text, size_t len, struct err *e)
 {
     json_error_t where;
@@ -163,6 +217,10 @@ static int take_state(struct agent_state *s, const char *path, const char *text,
                           "again",
                           path, i + 1);
     }
+    if (got == 0 && !peers_from_json(s, json_object_get(root, "peers")))
+        got = err_set(e, ERR_USAGE, WHY_NONE,
+                      "%s: its list \"peers\" is damaged; restore a copy, or take that list out and add the peers again",
+                      path);
     json_decref(root);
     return got;
 }
@@ -172,8 +230,14 @@ int agent_state_reload(struct agent_state *s, struct err *e)
     char *path = file_path(s->dir, AGENT_STATE_FILE);
     char *text = NULL;
     size_t len;
+    struct stat st;
     int got = 0;
     wipe_relays(s);
+    forget_peers(s);
+    if (stat(path, &st) == 0) { // before reading: a later change is seen as one
+        s->read_at = st.st_mtim;
+        s->read_inode = st.st_ino;
+    }
     if (file_exists(path)) {
         got = file_read(path, true, &text, &len, e);
         if (got == 0) {
@@ -181,8 +245,10 @@ int agent_state_reload(struct agent_state *s, struct err *e)
             file_wipe(text, len);
         }
     }
-    if (got < 0)
+    if (got < 0) {
         wipe_relays(s);
+        forget_peers(s);
+    }
     free(path);
     return got;
 }
@@ -211,6 +277,7 @@ int agent_state_open(struct agent_state *s, const char *dir, bool make, struct e
 void agent_state_fini(struct agent_state *s)
 {
     wipe_relays(s);
+    forget_peers(s);
     identity_fini(&s->id);
     free(s->dir);
     s->dir = NULL;
@@ -252,8 +319,133 @@ static int lock_and_reload(struct agent_state *s, int *lock, struct err *e)
     return *lock < 0 ? -1 : agent_state_reload(s, e);
 }
 
+// Peers ----------------------------------------------------------------------------------------------------------
+
+struct agent_peer *agent_state_find_peer(const struct agent_state *s, const char *name)
+{
+    for (size_t i = 0; i < s->peer_count; i++)
+        if (strcasecmp(s->peers[i].name, name) == 0)
+            return &s->peers[i];
+    return NULL;
+}
+
+bool agent_peer_has(const struct agent_peer *peer, const uint8_t pin[PIN_SIZE])
+{
+    bool found = false;
+    for (size_t i = 0; i < peer->pin_count; i++) // all of them, whichever it is
+        found |= pin_equal(peer->pins[i], pin);
+    return found;
+}
+
+static int add_peer(struct agent_state *s, const char *name, const uint8_t pin[PIN_SIZE], struct err *e)
+{
+    struct agent_peer *peer = agent_state_find_peer(s, name);
+    if (peer && agent_peer_has(peer, pin))
+        return 0;
+    if (peer && peer->pin_count == AGENT_PEER_PINS)
+        return err_set(e, ERR_USAGE, WHY_NONE, "a peer has at most %d pins; remove one of %s", AGENT_PEER_PINS, name);
+    if (!peer && s->peer_count == AGENT_PEERS)
+        return err_set(e, ERR_USAGE, WHY_NONE, "an agent knows at most %d peers", AGENT_PEERS);
+    if (!peer) {
+        struct agent_peer *more = realloc(s->peers, (s->peer_count + 1) * sizeof *more);
+        if (!more)
+            return err_set(e, ERR_FAILED, WHY_INTERNAL, "out of memory");
+        s->peers = more;
+        peer = &s->peers[s->peer_count++];
+        *peer = (struct agent_peer){0};
+        snprintf(peer->name, sizeof peer->name, "%s", name);
+    }
+    memcpy(peer->pins[peer->pin_count++], pin, PIN_SIZE);
+    return 0;
+}
+
+static int drop_peer(struct agent_state *s, const char *name, const uint8_t *pin, struct err *e)
+{
+    struct agent_peer *peer = agent_state_find_peer(s, name);
+    if (!peer || (pin && !agent_peer_has(peer, pin)))
+        return err_set(e, ERR_USAGE, WHY_NONE, "no peer %s%s is known here", name, peer ? " with that pin" : "");
+    size_t kept = 0;
+    for (size_t i = 0; pin && i < peer->pin_count; i++)
+        if (!pin_equal(peer->pins[i], pin))
+            memmove(peer->pins[kept++], peer->pins[i], PIN_SIZE);
+    peer->pin_count = kept;
+    if (kept == 0) {
+        size_t i = (size_t)(peer - s->peers);
+        memmove(peer, peer + 1, (s->peer_count - i - 1) * sizeof *peer);
+        s->peer_count--;
+    }
+    return 0;
+}
+
+int agent_state_add_peer(struct agent_state *s, const char *name, const uint8_t pin[PIN_SIZE], struct err *e)
+{
+    int lock;
+    int got = lock_and_reload(s, &lock, e);
+    if (got == 0)
+        got = add_peer(s, name, pin, e) < 0 ? -1 : save(s, e);
+    file_unlock(lock);
+    return got;
+}
+
+int agent_state_drop_peer(struct agent_state *s, const char *name, const uint8_t pin[PIN_SIZE], struct err *e)
+{
+    int lock;
+    int got = lock_and_reload(s, &lock, e);
+    if (got == 0)
+        got = drop_peer(s, name, pin, e) < 0 ? -1 : save(s, e);
+    file_unlock(lock);
+    return got;
+}
+
+void agent_state_fresh_peers(struct agent_state *s)
+{
+    char *path = file_path(s->dir, AGENT_STATE_FILE);
+    struct agent_state *now = NULL;
+    struct err e = ERR_INIT;
+    struct stat st;
+    if (stat(path, &st) < 0 || (st.st_ino == s->read_inode && st.st_mtim.tv_sec == s->read_at.tv_sec &&
+                                st.st_mtim.tv_nsec == s->read_at.tv_nsec))
+        goto out;
+    now = calloc(1, sizeof *now);
+    if (!now)
+        goto out;
+    now->dir = s->dir;
+    s->read_at = st.st_mtim;
+    s->read_inode = st.st_ino;
+    if (agent_state_reload(now, &e) < 0) {
+        log_event(LOG_ERROR, "the agent's state cannot be read; the peers known so far stay", LS("reason", err_text(&e)));
+        goto out;
+    }
+    free(s->peers);
+    s->peers = now->peers;
+    s->peer_count = now->peer_count;
+    wipe_relays(now);
+out:
+    err_fini(&e);
+    free(now);
+    free(path);
+}
+
+// A line that names another key for a known peer is either a mistake or a lie: a person has to say which.
+static int add_peers(struct agent_state *s, const struct pairing *p, struct err *e)
+{
+    for (size_t i = 0; i < p->peer_count; i++) {
+        const struct agent_peer *known = agent_state_find_peer(s, p->peers[i].name);
+        if (known && !agent_peer_has(known, p->peers[i].pin))
+            return err_set(e, ERR_UNTRUSTED, WHY_NONE,
+                           "the invitation names another key for the peer %s than the one known here; if that is right, "
+                           "`culvert peer remove %s` first",
+                           p->peers[i].name, p->peers[i].name);
+        if (add_peer(s, p->peers[i].name, p->peers[i].pin, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int record(struct agent_state *s, const struct pairing *p, struct err *e)
 {
+    if (add_peers(s, p, e) < 0)
+        return -1;
     struct agent_relay *old = agent_state_find(s, &p->relay);
     struct agent_relay r = {.url = p->relay,
                             .pin_count = p->pin_count,

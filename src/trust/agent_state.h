@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 #include "core/err.h"
 #include "trust/identity.h"
 #include "wire/pairing.h"
@@ -17,6 +18,8 @@
 #define AGENT_STATE_FILE "agent.json"
 #define AGENT_RELAYS 16
 #define AGENT_NEXT_PINS 4
+#define AGENT_PEERS 1024
+#define AGENT_PEER_PINS 4
 
 struct agent_relay {
     struct relay_url url;
@@ -32,24 +35,42 @@ struct agent_relay {
     uint8_t token[PAIRING_TOKEN];
 };
 
+struct agent_peer { // another agent, for sealed streams
+    char name[SPEC_NAME_MAX + 1];
+    uint8_t pins[AGENT_PEER_PINS][PIN_SIZE];
+    size_t pin_count;
+};
+
 struct agent_state {
     char *dir;
     struct identity id;
     struct agent_relay relays[AGENT_RELAYS]; // the one joined last is last
     size_t relay_count;
+    struct agent_peer *peers;
+    size_t peer_count;
+    struct timespec read_at; // the file's time of change when it was read, and its inode
+    uint64_t read_inode;
 };
 
 // Reads the folder. No key there is no error when `make` (it is made, and the folder too); no relays is none either.
 int agent_state_open(struct agent_state *s, const char *dir, bool make, struct err *e);
 // Reads agent.json again: another process may have joined, or finished.
 int agent_state_reload(struct agent_state *s, struct err *e);
-// Before the token is presented: records the relay, its pins and the token, replacing what was known of that URL.
+// Reads the peers again if the file has changed; if it cannot be read, those known stay. Cheap (a stat).
+void agent_state_fresh_peers(struct agent_state *s);
+// Before the token is presented: records the relay, its pins and the token, replacing what was known of that URL, and the
+// peers. A peer that is known by another pin is an error, and nothing is recorded.
 int agent_state_join(struct agent_state *s, const struct pairing *p, struct err *e);
 // After WELCOME: records the name and the next pins, and erases the token. Writes only when something changed.
 int agent_state_joined(struct agent_state *s, const struct relay_url *relay, const char *name,
                        const uint8_t (*next_pins)[PIN_SIZE], size_t next_pin_count, struct err *e);
 // Forgets a relay (a join that was refused).
 int agent_state_forget(struct agent_state *s, const struct relay_url *relay, struct err *e);
+// Peers. Adding what is there changes nothing; `pin` NULL drops all of that name. Names are compared without case.
+int agent_state_add_peer(struct agent_state *s, const char *name, const uint8_t pin[PIN_SIZE], struct err *e);
+int agent_state_drop_peer(struct agent_state *s, const char *name, const uint8_t pin[PIN_SIZE], struct err *e);
+struct agent_peer *agent_state_find_peer(const struct agent_state *s, const char *name); // NULL: not known
+bool agent_peer_has(const struct agent_peer *peer, const uint8_t pin[PIN_SIZE]);
 bool agent_same_relay(const struct relay_url *a, const struct relay_url *b);
 struct agent_relay *agent_state_find(struct agent_state *s, const struct relay_url *relay); // NULL: not joined
 // Pins that are accepted of it: pins, then next_pins; out holds PAIRING_PINS + AGENT_NEXT_PINS; returns how many.

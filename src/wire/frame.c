@@ -332,6 +332,8 @@ size_t frame_put_open(uint8_t *out, uint32_t stream, const struct frame_open *f)
         put_tlv(&o, TLV_TTL, (uint8_t[]){(uint8_t)(f->ttl_ms >> 8), (uint8_t)f->ttl_ms}, 2);
     if (f->datagram)
         put_tlv(&o, TLV_DATAGRAM, NULL, 0);
+    if (f->sealed)
+        put_tlv(&o, TLV_SEALED, NULL, 0);
     return finish(out, &o, FRAME_OPEN, stream);
 }
 
@@ -354,6 +356,8 @@ static bool open_tlv(struct frame_open *f, uint8_t tag, const uint8_t *data, siz
         return n == 2;
     case TLV_DATAGRAM:
         return f->datagram = n == 0;
+    case TLV_SEALED:
+        return f->sealed = n == 0;
     default:
         return true;
     }
@@ -388,6 +392,8 @@ size_t frame_put_opened(uint8_t *out, uint32_t stream, const struct frame_opened
     put_int(&o, f->window, 8);
     put_addr(&o, &f->address);
     put_text_tlv(&o, TLV_TEXT, f->text);
+    if (f->sealed)
+        put_tlv(&o, TLV_SEALED, NULL, 0);
     return finish(out, &o, FRAME_OPENED, stream);
 }
 
@@ -402,7 +408,8 @@ int frame_get_opened(struct frame_opened *f, const uint8_t *in, size_t len)
     const uint8_t *data;
     size_t n;
     while (take_tlv(&i, &tag, &data, &n))
-        if (tag == TLV_TEXT && !copy_text(f->text, sizeof f->text, data, n))
+        if ((tag == TLV_TEXT && !copy_text(f->text, sizeof f->text, data, n)) ||
+            (tag == TLV_SEALED && !(f->sealed = n == 0)))
             return -1;
     return i.bad ? -1 : 0;
 }

@@ -65,6 +65,7 @@ enum tlv_tag {
     TLV_TTL = 19,      // OPEN udp: ms, 2 bytes
     TLV_DATAGRAM = 20, // OPEN service, accepted: no bytes; the stream is a flow of datagrams
     TLV_AGENT = 21,    // OPEN service: the asking agent's name, set by the relay
+    TLV_SEALED = 24,   // OPEN service, OPENED: no bytes; both agents speak TLS inside the stream
 };
 
 enum welcome_status { WELCOME_OK = 0, WELCOME_STOP = 1, WELCOME_WAIT = 2, WELCOME_ELSEWHERE = 3 };
@@ -106,7 +107,7 @@ struct frame_open {
     char host[256];
     struct addr origin; // len 0: absent
     uint32_t listener;  // 0: absent
-    bool has_identity, datagram;
+    bool has_identity, datagram, sealed;
     uint8_t identity[32];
     char agent[64];
     uint16_t ttl_ms;    // 0: absent
@@ -116,6 +117,7 @@ struct frame_opened {
     uint16_t code; // enum err_why
     uint64_t window;
     struct addr address;
+    bool sealed;
     char text[FRAME_TEXT_MAX + 1];
 };
 

@@ -40,6 +40,23 @@ static int take_proxy(const struct scan *s, struct pairing *p, const char *at, s
     return 0;
 }
 
+static int take_peer(const struct scan *s, struct pairing *p, const char *at, size_t len)
+{
+    const char *sign = memchr(at, ':', len);
+    size_t n = sign ? (size_t)(sign - at) : 0;
+    struct pairing_peer *peer = &p->peers[p->peer_count];
+    if (p->peer_count == PAIRING_PEERS)
+        return scan_fail(s, "it has more than %d peers", PAIRING_PEERS);
+    if (n > SPEC_NAME_MAX)
+        n = 0;
+    memcpy(peer->name, at, n);
+    peer->name[n] = 0;
+    if (!spec_is_name(peer->name) || !base64url_decode(peer->pin, 32, sign + 1, len - n - 1))
+        return scan_fail(s, "its peer is damaged; copy the whole line that `culvert invite` printed");
+    p->peer_count++;
+    return 0;
+}
+
 static bool is_word(const char *at, size_t len, const char *word)
 {
     return strlen(word) == len && memcmp(at, word, len) == 0;
@@ -65,6 +82,8 @@ static int take_parameter(const struct scan *s, struct pairing *p, bool *has_tok
         return take_pin(s, p, value, value_len);
     if (is_word(at, n, "proxy"))
         return take_proxy(s, p, value, value_len);
+    if (is_word(at, n, "peer"))
+        return take_peer(s, p, value, value_len);
     if (is_word(at, n, "outer"))
         return take_switch(s, "outer", value, value_len, "report", "verify", &p->outer_report);
     if (is_word(at, n, "tls"))
@@ -192,6 +211,10 @@ bool pairing_text(const struct pairing *p, char *out)
     add(out, &n, "&token=", base64url_encode(word, p->token, PAIRING_TOKEN));
     for (size_t i = 0; i < p->proxy_count && good; i++)
         good = add_proxy(out, &n, &p->proxies[i]);
+    for (size_t i = 0; i < p->peer_count; i++) {
+        add(out, &n, "&peer=", p->peers[i].name);
+        add(out, &n, ":", base64url_encode(word, p->peers[i].pin, 32));
+    }
     if (p->outer_report)
         add(out, &n, "&outer=", "report");
     if (!p->relay.tls)

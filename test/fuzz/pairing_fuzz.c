@@ -28,6 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             CHECK(pairing_parse(&b, out, &e) == 0);
             CHECK(memcmp(a.token, b.token, sizeof(a.token)) == 0 && a.pin_count == b.pin_count);
             CHECK(memcmp(a.pins, b.pins, a.pin_count * 32) == 0 && a.proxy_count == b.proxy_count);
+            CHECK(a.peer_count <= PAIRING_PEERS && memcmp(a.peers, b.peers, sizeof(a.peers)) == 0);
             CHECK(strcmp(a.relay.host, b.relay.host) == 0 && a.relay.port == b.relay.port);
         }
     } else {

@@ -335,6 +335,52 @@ static void the_quicker_key_counts(void **state)
     identity_fini(&slow);
 }
 
+static void peers_are_known_by_their_pins(void **state)
+{
+    static const uint8_t one[PIN_SIZE] = {1}, two[PIN_SIZE] = {2};
+    struct agent_state s, other;
+    struct err e = ERR_INIT;
+    assert_int_equal(agent_state_open(&s, agent_dir, true, &e), 0);
+    assert_int_equal(agent_state_open(&other, agent_dir, true, &e), 0);
+    line.peer_count = 1;
+    strcpy(line.peers[0].name, "site7");
+    memcpy(line.peers[0].pin, one, PIN_SIZE);
+    assert_int_equal(agent_state_join(&s, &line, &e), 0);
+    assert_int_equal(agent_state_join(&s, &line, &e), 0);
+    assert_int_equal(s.peer_count, 1);
+    assert_int_equal(s.peers[0].pin_count, 1);
+    assert_null(agent_state_find_peer(&other, "site7"));
+    agent_state_fresh_peers(&other); // another process has joined
+    assert_true(agent_peer_has(agent_state_find_peer(&other, "SITE7"), one));
+    assert_false(agent_peer_has(agent_state_find_peer(&other, "site7"), two));
+    // A line with another key for it is not believed, and leaves nothing behind.
+    memcpy(line.peers[0].pin, two, PIN_SIZE);
+    line.token[0] ^= 1;
+    assert_int_equal(agent_state_join(&s, &line, &e), -1);
+    assert_refused(&e, ERR_UNTRUSTED, "culvert peer remove site7");
+    assert_int_equal(agent_state_reload(&s, &e), 0);
+    assert_int_not_equal(s.relays[0].token[0], line.token[0]);
+    // By hand it may have two; others come and go.
+    assert_int_equal(agent_state_add_peer(&s, "site7", two, &e), 0);
+    assert_int_equal(agent_state_join(&s, &line, &e), 0);
+    assert_int_equal(agent_state_add_peer(&s, "x", two, &e), 0);
+    assert_int_equal(agent_state_drop_peer(&s, "site7", one, &e), 0);
+    assert_int_equal(agent_state_drop_peer(&s, "site7", one, &e), -1);
+    assert_refused(&e, ERR_USAGE, "with that pin");
+    agent_state_fresh_peers(&other);
+    assert_int_equal(other.peer_count, 2);
+    assert_false(agent_peer_has(agent_state_find_peer(&other, "site7"), one));
+    assert_true(agent_peer_has(agent_state_find_peer(&other, "site7"), two));
+    assert_int_equal(agent_state_drop_peer(&other, "site7", NULL, &e), 0);
+    assert_null(agent_state_find_peer(&other, "site7"));
+    for (uint8_t i = 1; i < AGENT_PEER_PINS; i++)
+        assert_int_equal(agent_state_add_peer(&s, "x", (uint8_t[PIN_SIZE]){9, i}, &e), 0);
+    assert_int_equal(agent_state_add_peer(&s, "x", one, &e), -1);
+    assert_refused(&e, ERR_USAGE, "at most 4 pins");
+    agent_state_fini(&s);
+    agent_state_fini(&other);
+}
+
 static void damaged_files_are_told(void **state)
 {
     static const char *const bad[][2] = {
@@ -346,6 +392,9 @@ static void damaged_files_are_told(void **state)
         {"{\"relays\": [{\"url\": \"r\", \"outer\": \"verify\", \"pins\": [3]}]}", "relay 1"},
         {"{\"relays\": [{\"url\": \"r\", \"outer\": \"verify\", \"pins\": [\"x\"]}]}", "relay 1"},
         {"{\"relays\": [1]}", "relay 1"},
+        {"{\"relays\": [], \"peers\": {}}", "peers"},
+        {"{\"relays\": [], \"peers\": [{\"name\": \"x\", \"pins\": []}]}", "peers"},
+        {"{\"relays\": [], \"peers\": [{\"name\": \"x y\", \"pins\": [\"x\"]}]}", "peers"},
     };
     struct agent_state s;
     struct err e = ERR_INIT;
@@ -372,6 +421,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(remembers, setup, teardown),
         cmocka_unit_test_setup_teardown(several_relays_and_processes, setup, teardown),
         cmocka_unit_test_setup_teardown(the_quicker_key_counts, setup, teardown),
+        cmocka_unit_test_setup_teardown(peers_are_known_by_their_pins, setup, teardown),
         cmocka_unit_test_setup_teardown(damaged_files_are_told, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

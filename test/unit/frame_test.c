@@ -131,6 +131,13 @@ static size_t encode(unsigned k, uint8_t *out)
         return FRAME_HEAD + FRAME_DGRAM_FIXED + 2;
     case 19:
         return frame_put_ack(out, FRAME_REWIND, 5, 4096, 266240);
+    case 20:
+        o = (struct frame_open){.kind = OPEN_SERVICE, .window = 262144, .host = "ssh@site7", .sealed = true};
+        fill(o.uid, 16, 0x50);
+        return frame_put_open(out, 5, &o);
+    case 21:
+        a = (struct frame_opened){.window = 262144, .sealed = true};
+        return frame_put_opened(out, 5, &a);
     default:
         return 0;
     }
@@ -243,7 +250,7 @@ static void every_frame_comes_back_the_same(void **state)
 static void every_truncation_is_refused(void **state)
 {
     uint8_t frame[FULL], out[FULL];
-    static const unsigned tlvs[] = {3, 2, 2, 0, 0, 3, 0, 4, 2, 0, 0, 1, 13, 0, 0, 0, 0, 0, 2, 0}; // cuts that are whole payloads
+    static const unsigned tlvs[] = {3, 2, 2, 0, 0, 3, 0, 4, 2, 0, 0, 1, 13, 0, 0, 0, 0, 0, 2, 0, 1, 1}; // cuts that are whole payloads
     for (unsigned k = 0; k < COUNT(vectors); k++) {
         struct frame_head h;
         unsigned whole = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "unit.h"
 #include <stdio.h>
+#include <string.h>
 #include "wire/pairing.h"
 
 #define PIN "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
@@ -44,7 +45,12 @@ static void goes_there_and_back(void **state)
     err_fini(&e);
     assert_int_equal(proxy_url_parse(&p.proxies[0], "https://u&=%3f%23:p%25%20@proxy:1", &e), 0);
     assert_int_equal(proxy_url_parse(&p.proxies[1], "socks5h://[::1]", &e), 0);
+    p.peer_count = 2;
+    strcpy(p.peers[0].name, "site7");
+    memset(p.peers[0].pin, 0x77, 32);
+    strcpy(p.peers[1].name, "a.b-c_9");
     assert_true(pairing_text(&p, text));
+    assert_non_null(strstr(text, "&peer=site7:d3d3"));
     assert_null(strpbrk(text, " '\"\\$`"));
     assert_int_equal(pairing_parse(&again, text, &e), 0);
     assert_memory_equal(&p, &again, sizeof p);
@@ -81,6 +87,10 @@ static void refused_without_telling(void **state)
         {"culvert://relay/?pin=" PIN "&token=" TOKEN "x", "token is damaged"},
         {"culvert://relay/?pin=" PIN "&token=" TOKEN "&token=" TOKEN, "two tokens"},
         {"culvert://relay/?pin=" PIN "&pin=" PIN "&pin=" PIN "&pin=" PIN "&pin=" PIN, "more than"},
+        {"culvert://relay/?pin=" PIN "&token=" TOKEN "&peer=site7", "peer is damaged"},
+        {"culvert://relay/?pin=" PIN "&token=" TOKEN "&peer=site7:" PIN "x", "peer is damaged"},
+        {"culvert://relay/?pin=" PIN "&token=" TOKEN "&peer=:" PIN, "peer is damaged"},
+        {"culvert://relay/?pin=" PIN "&token=" TOKEN "&peer=a%20b:" PIN, "peer is damaged"},
         {"culvert://relay/?pin=" PIN "&token=" TOKEN "&outer=never", "neither"},
         {"culvert://relay/?pin=" PIN "&token=" TOKEN "&tls=maybe", "neither"},
         {"culvert://relay/?pin=" PIN "&token=" TOKEN "&proxy=ftp://u:hunter2%40p", "proxy is damaged"},
