@@ -32,7 +32,7 @@ class Tunnel:
         if not delay_ms:
             return port
         through = free_port()
-        delay = Proc([self.tools / "bench-delay", port, delay_ms // 2, through], self.folder / "delay.log")
+        delay = Proc([self.tools / "bench-road", port, delay_ms // 2, through], self.folder / "delay.log")
         delay.wait_for("its port", lambda: delay.output().strip())
         self.helpers.append(delay)
         return through

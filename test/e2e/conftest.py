@@ -14,6 +14,7 @@ sys.path.insert(0, str(HERE))
 
 from testenv.culvert import Agent, Relay  # noqa: E402
 from testenv.net import TcpServer, UdpEcho, echo  # noqa: E402
+from testenv.road import Road  # noqa: E402
 
 os.environ.setdefault("UBSAN_OPTIONS", "halt_on_error=1:print_stacktrace=1")
 for variable in [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")]:
@@ -58,6 +59,10 @@ class World:
 
     def udp_echo(self, at="127.0.0.1:0"):
         return self.add(UdpEcho(at))
+
+    def road(self, target, **more):
+        """A road to that port, to be made bad; see bench/road.c."""
+        return self.add(Road(PLAIN.parent / "bench", self.place("road"), target, **more))
 
     def program_of(self, kind, *words, **more):
         """One of testenv.programs, started."""

@@ -104,7 +104,9 @@ class Haproxy(Program):
     """A front that terminates TLS with its own certificate and speaks TLS again to the relay behind."""
 
     def start(self, behind_port):
-        self.pem = certificate(self.folder, "front")
+        self.pem = self.folder / "front.pem"
+        if not self.pem.exists():
+            certificate(self.folder, "front")
         self.ca = self.folder / "front.crt"
         config = self.write("haproxy.cfg", "defaults", "    mode http", "    timeout connect 10s", "    timeout client 10m",
                             "    timeout server 10m", "    timeout tunnel 1h", "listen front",
