@@ -428,7 +428,8 @@ static void measure_again(struct carrier *c)
 }
 
 // Raises the limit when a quarter of the window was read, and widens the window of a reader that half empties it in less
-// than two round trips.
+// than two round trips; where it takes little more than one, it is the window that holds the sender back, and a long path
+// would take a second to fill by doubling.
 static void window_update(struct stream *st)
 {
     struct session *s = st->s;
@@ -439,8 +440,11 @@ static void window_update(struct stream *st)
         st->tune_us = now;
         st->tune_read = st->rcv_read;
     } else if (st->rcv_read - st->tune_read >= st->window / 2) {
-        if (now - st->tune_us < 2 * rtt && st->window < WINDOW_MAX && budget_has(s->budget, st->window))
-            st->window *= 2;
+        uint32_t wider = st->window * (now - st->tune_us < rtt + rtt / 4 ? 4 : 2);
+        if (wider > WINDOW_MAX)
+            wider = WINDOW_MAX;
+        if (now - st->tune_us < 2 * rtt && wider > st->window && budget_has(s->budget, wider - st->window))
+            st->window = wider;
         st->tune_us = now;
         st->tune_read = st->rcv_read;
         measure_again(st->carrier);

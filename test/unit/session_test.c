@@ -34,21 +34,22 @@ static void pong(struct half *h) { say_raw(h, FRAME_PONG, 0, heard(h, FRAME_PING
 
 // --- windows
 
-static void test_window_doubles_for_a_fast_reader(void **state)
+// Each half window is read within `us`; a round trip takes 50 ms.
+static void window_grows(uint64_t us, uint64_t times)
 {
     struct half *h = up(false, 256 * ONE_MB);
     struct stream *st = half_asked(h, 1, 0);
     uint64_t at = 0, window = WINDOW_START;
     h->c.live.srtt_us = 50000;
-    for (int round = 0; round < 12; round++) { // each half window is read within one round trip
+    for (int round = 0; round < 12; round++) {
         size_t n = st->window / 2;
         say_data(h, 1, at, n);
         at += n;
         assert_int_equal(half_read(st, n, NULL), n);
         hear(h);
-        half_pass_us(&w, 50000);
-        if (window < WINDOW_MAX && round)
-            window *= 2;
+        half_pass_us(&w, us);
+        if (round)
+            window = window * times < WINDOW_MAX ? window * times : WINDOW_MAX;
         assert_int_equal(st->window, window);
     }
     assert_int_equal(st->window, WINDOW_MAX);
@@ -58,6 +59,10 @@ static void test_window_doubles_for_a_fast_reader(void **state)
     assert_int_equal(st->window, WINDOW_START);
     half_free(h);
 }
+
+static void test_window_doubles_for_a_fast_reader(void **state) { window_grows(99000, 2); }
+
+static void test_window_grows_fourfold_where_it_holds_the_sender_back(void **state) { window_grows(60000, 4); }
 
 static void test_window_stays_for_a_slow_reader(void **state)
 {
@@ -746,8 +751,9 @@ static void test_ids_run_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_window_doubles_for_a_fast_reader), T(test_window_stays_for_a_slow_reader),
-        T(test_window_grows_only_with_room_in_the_budget), T(test_limit_is_raised_by_quarters),
+        T(test_window_doubles_for_a_fast_reader), T(test_window_grows_fourfold_where_it_holds_the_sender_back),
+        T(test_window_stays_for_a_slow_reader), T(test_window_grows_only_with_room_in_the_budget),
+        T(test_limit_is_raised_by_quarters),
         T(test_sender_stops_at_the_limit), T(test_half_close_leaves_the_other_direction_open),
         T(test_fin_that_overtakes_data_is_held), T(test_closing_early_resets),
         T(test_goaway_stops_new_streams_both_ways), T(test_ack_delay_is_exact),
