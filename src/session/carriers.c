@@ -113,8 +113,7 @@ static void attach_to(struct stream *st, struct carrier *c)
 
 void stream_attach(struct stream *st, struct carrier *by) { attach_to(st, choose(st->s, by)); }
 
-// `to` NULL: none stands, and it waits for the next one.
-static void move(struct stream *st, struct carrier *to)
+void stream_move(struct stream *st, struct carrier *to)
 {
     if (st->twin)
         switch_carrier_lost(st);
@@ -134,7 +133,7 @@ static void move(struct stream *st, struct carrier *to)
 static void leave_one(struct stream *st, void *ctx)
 {
     if (st->carrier == ctx)
-        move(st, choose(st->s, NULL));
+        stream_move(st, choose(st->s, NULL));
 }
 
 // All that c had goes to the others, of which it is none any more, or to nobody.
@@ -161,7 +160,7 @@ static void evacuate(struct carrier *c)
 static void join_one(struct stream *st, void *ctx)
 {
     if (!st->carrier)
-        move(st, ctx);
+        stream_move(st, ctx);
 }
 
 // The first carrier takes what waited, in the order in which it came due.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A deterministic simulation of the session layer. Each schedule is made from one seed: two ends, or A – relay – B with the
-// switch in the middle; carriers that cut bytes anywhere, die, linger as stale ones and come back; readers that stall, budgets
-// that run out, refusals, aborts, half-closes, datagrams; sometimes a relay that forgets. Applications act only when they
-// are owed nothing: who was answered AGAIN or room 0 waits for its wake, so a missing wake shows as a hang. When the storm
+// switch in the middle; up to three carriers a leg at once, which cut bytes anywhere, die, stall and go on with what is old by
+// then, are suspected, closed and replaced, while streams move between them; readers that stall, budgets that run out,
+// refusals, aborts, half-closes, datagrams; sometimes a relay that forgets. Applications act only when they are owed nothing: who was answered AGAIN or room 0 waits for its wake, so a missing wake shows as a hang. When the storm
 // is over everything has to arrive whole, once, in order, and everything has to be freed.
 //
 //   sim [--seed N] [--count N] [--kind ends|switch|both] [--verbose]
@@ -16,11 +16,15 @@
 
 #define PAIRS_MAX 24
 #define LEGS_MAX 2
+#define PIPES_MAX 5 // of a leg: three that stand, others on their way out
 #define STEPS_STORM 700
 #define STEPS_CALM 400000
 
 static bool verbose;
 static uint64_t seed_now;
+static struct {
+    uint64_t carriers, moved, suspected, dead, replayed, late; // over all schedules
+} total;
 
 // Random ------------------------------------------------------------------------------------------------------
 
@@ -69,21 +73,30 @@ struct pair {
     struct stream *asked;
     bool refused;
     uint32_t dgrams_sent, dgrams_got;
-    uint32_t last_dgram[2];
+    uint64_t dgrams_seen[2];
+};
+
+struct pipe_end {
+    struct pipe *pipe;
+    int end;
+    struct carrier c;
+    struct bufq q;    // bytes from this end
+    bool up;          // the session at this end uses it
+    bool wants;       // on_output was called
+    uint32_t stalled; // steps in which nothing from this end arrives
 };
 
 struct pipe { // one carrier, both directions
-    struct carrier c[2];
-    struct bufq q[2]; // q[i]: bytes from end i
-    bool up[2];       // the session at end i uses it
-    bool wants[2];    // on_output was called
+    struct pipe_end end[2]; // 0: the agent's
     bool cut;         // killed: nothing more is put in; what is in may still arrive, up to the cut
+    bool tried;       // the agent has read WELCOME, or never will
 };
 
 struct leg {
     struct session *end[2]; // 0: the agent
-    struct pipe *now, *stale;
-    bool agent_knows_birth;
+    struct pipe *pipe[PIPES_MAX];
+    unsigned most; // carriers at once
+    bool dial;     // one is suspect
 };
 
 struct world {
@@ -97,6 +110,7 @@ struct world {
     struct pair pair[PAIRS_MAX];
     unsigned pairs, pairs_wanted;
     bool storm, tiny_budget, draining;
+    unsigned silent; // percent of steps in which time passes and nothing else
 };
 
 static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *fmt, ...)
@@ -236,9 +250,10 @@ static void on_dgram(struct session *s, struct stream *st, const uint8_t *data, 
     for (size_t i = 4; i < len; i++)
         if (data[i] != pattern(a->pair->key, !a->dir, number + i))
             fail("pair %" PRIu64 ": datagram %u is damaged at %zu", a->pair->key, number, i);
-    if (number <= a->pair->last_dgram[a->dir])
-        fail("pair %" PRIu64 ": datagram %u after %u", a->pair->key, number, a->pair->last_dgram[a->dir]);
-    a->pair->last_dgram[a->dir] = number;
+    uint64_t bit = UINT64_C(1) << number;
+    if (a->pair->dgrams_seen[a->dir] & bit) // one that is late, by an earlier carrier, is legal
+        fail("pair %" PRIu64 ": datagram %u came twice", a->pair->key, number);
+    a->pair->dgrams_seen[a->dir] |= bit;
     a->pair->dgrams_got++;
 }
 
@@ -331,7 +346,20 @@ static void on_open_relay(struct session *s, struct stream *st, const struct fra
 }
 
 static void on_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const char *text);
-static const struct session_ops end_ops = {.on_open = on_open_end, .on_dgram = on_dgram, .on_goaway = on_goaway};
+
+static void on_suspect(struct session *s, struct carrier *c)
+{
+    struct world *world = s->owner;
+    if (!c->live.suspect)
+        fail("suspicion without a suspect");
+    total.suspected++;
+    for (unsigned k = 0; k < world->legs; k++)
+        if (world->leg[k].end[0] == s)
+            world->leg[k].dial = true;
+}
+
+static const struct session_ops end_ops = {
+    .on_open = on_open_end, .on_dgram = on_dgram, .on_goaway = on_goaway, .on_suspect = on_suspect};
 static const struct session_ops relay_ops = {.on_open = on_open_relay, .on_dgram = on_dgram, .on_goaway = on_goaway};
 
 static void start_session(struct world *world, unsigned i)
@@ -348,83 +376,86 @@ static void start_session(struct world *world, unsigned i)
 
 static void on_output(struct carrier *c)
 {
-    bool *wants = c->owner;
-    *wants = true;
+    struct pipe_end *e = c->owner;
+    e->wants = true;
 }
+
+static bool is_standing(const struct pipe_end *e) { return e->up && e->c.s; }
 
 static void pipe_free(struct pipe *p)
 {
     if (!p)
         return;
     for (int i = 0; i < 2; i++) {
-        if (p->up[i])
-            carrier_down(&p->c[i]);
-        bufq_clear(&p->q[i]);
+        carrier_down(&p->end[i].c);
+        bufq_clear(&p->end[i].q);
     }
     free(p);
 }
 
-static void pipe_up(struct leg *leg, struct pipe *p, int end)
+static void end_up(struct session *s, struct pipe_end *e)
 {
-    p->up[end] = true;
-    carrier_up(leg->end[end], &p->c[end], on_output, &p->wants[end]);
-    p->wants[end] = true;
+    e->up = e->wants = true;
+    carrier_up(s, &e->c, on_output, e);
 }
 
-static void pipe_down(struct pipe *p, int end)
+static void end_down(struct pipe_end *e)
 {
-    if (p->up[end])
-        carrier_down(&p->c[end]);
-    p->up[end] = false;
+    carrier_down(&e->c);
+    e->up = false;
 }
 
-static void pipe_fill(struct world *world, struct pipe *p, int end)
+static void pipe_fill(struct world *world, struct pipe_end *e)
 {
-    if (!p->up[end] || !p->c[end].s || !p->wants[end])
+    if (!is_standing(e) || !e->wants)
         return;
     size_t most = (1 + below(4)) * BUF_SIZE;
-    while (p->q[end].bytes < most) {
+    while (e->q.bytes < most) {
         struct buf *b = buf_get(&world->w.pool);
-        if (!carrier_fill(&p->c[end], b)) {
+        if (!carrier_fill(&e->c, b)) {
             buf_put(b);
-            p->wants[end] = false;
+            e->wants = false;
             return;
         }
-        if (p->cut)
+        if (e->pipe->cut)
             buf_put(b); // lost in the sender's socket
         else
-            bufq_push(&p->q[end], b);
+            bufq_push(&e->q, b);
     }
 }
 
-static void pipe_deliver(struct world *world, struct pipe *p, int from)
+static void pipe_deliver(struct world *world, struct pipe_end *e)
 {
-    struct bufq *q = &p->q[from];
-    int to = !from;
-    if (bufq_empty(q) || !p->up[to] || !p->c[to].s)
+    struct pipe_end *to = &e->pipe->end[!e->end];
+    if (e->stalled) {
+        e->stalled--;
         return;
-    struct buf *b = q->head;
+    }
+    if (bufq_empty(&e->q) || !is_standing(to))
+        return;
+    struct buf *b = e->q.head;
     size_t n = chance(70) ? b->len : 1 + below(b->len);
     if (n == b->len) {
-        b = bufq_pop(q);
+        b = bufq_pop(&e->q);
     } else {
         b = buf_copy(&world->w.pool, buf_data(b), n);
-        bufq_drop(q, n);
+        bufq_drop(&e->q, n);
     }
-    struct carrier *c = &p->c[to];
-    struct session *s = c->s;
-    if (carrier_recv(c, b) < 0)
+    struct session *s = to->c.s;
+    if (carrier_recv(&to->c, b) < 0)
         fail("%s: %s", s->is_agent ? "agent" : "relay", err_text(&s->err));
 }
 
 static void pipe_cut(struct pipe *p)
 {
-    p->cut = true;
+    if (p->cut)
+        return;
+    p->cut = p->tried = true;
     for (int i = 0; i < 2; i++) { // some of what is under way still arrives
-        size_t keep = below(p->q[i].bytes + 1);
-        struct bufq rest = {0};
-        while (!bufq_empty(&p->q[i])) {
-            struct buf *b = bufq_pop(&p->q[i]);
+        struct bufq *q = &p->end[i].q, rest = {0};
+        size_t keep = below(q->bytes + 1);
+        while (!bufq_empty(q)) {
+            struct buf *b = bufq_pop(q);
             if (b->len > keep)
                 b->len = (uint32_t)keep;
             keep -= b->len;
@@ -433,57 +464,108 @@ static void pipe_cut(struct pipe *p)
             else
                 buf_put(b);
         }
-        p->q[i] = rest;
+        *q = rest;
     }
 }
 
-// A new carrier: the relay has it first (WELCOME queued), the agent some time later (WELCOME read), or never.
-static void leg_connect(struct world *world, struct leg *leg)
+// One end closes it; the other learns that later.
+static void pipe_close(struct pipe *p, int end)
 {
-    (void)world;
-    if (leg->now) {
-        pipe_free(leg->stale);
-        leg->stale = leg->now;
-        leg->now = NULL;
-        pipe_down(leg->stale, 0);
-    }
-    leg->now = calloc(1, sizeof *leg->now);
-    if (!leg->now)
+    pipe_cut(p);
+    end_down(&p->end[end]);
+}
+
+static void pipe_stall(struct pipe *p)
+{
+    uint32_t steps = (uint32_t)below(chance(50) ? 100 : 1500);
+    unsigned which = (unsigned)below(3); // one way, the other, or both
+    for (unsigned i = 0; i < 2; i++)
+        if (which == 2 || which == i)
+            p->end[i].stalled = steps;
+}
+
+// A new carrier: the relay has it first (WELCOME queued), the agent some time later (WELCOME read), or never. HELLO may name
+// those that the agent has given up.
+static void leg_connect(struct leg *leg, unsigned slot)
+{
+    struct pipe *p = calloc(1, sizeof *p);
+    if (!p)
         abort();
-    if (leg->stale)
-        leg->stale->up[1] = false, carrier_down(&leg->stale->c[1]);
-    pipe_up(leg, leg->now, 1);
+    for (int i = 0; i < 2; i++)
+        p->end[i].pipe = p, p->end[i].end = i;
+    bool names = chance(50);
+    for (unsigned i = 0; i < PIPES_MAX; i++)
+        if (leg->pipe[i] && leg->pipe[i]->tried && !leg->pipe[i]->end[0].up && names)
+            pipe_close(leg->pipe[i], 1);
+    leg->pipe[slot] = p;
+    leg->dial = false;
+    end_up(leg->end[1], &p->end[1]);
+}
+
+static unsigned leg_good(const struct leg *leg)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < PIPES_MAX; i++)
+        n += leg->pipe[i] && !leg->pipe[i]->cut;
+    return n;
+}
+
+static void leg_dial(struct world *world, struct leg *leg, unsigned slot)
+{
+    unsigned good = leg_good(leg);
+    unsigned percent = good == 0 ? 30 : leg->dial ? 20 : good < leg->most ? 10 : 0;
+    if (chance(world->storm ? percent : 2 * percent))
+        leg_connect(leg, slot);
 }
 
 static void leg_step(struct world *world, struct leg *leg)
 {
-    struct pipe *p = leg->now;
+    unsigned slot = (unsigned)below(PIPES_MAX);
+    struct pipe *p = leg->pipe[slot];
     unsigned what = (unsigned)below(world->storm ? 1000 : 900);
-    if (!p || (p->cut && !p->up[0] && chance(20))) {
-        if (chance(world->storm ? 10 : 50))
-            leg_connect(world, leg);
-        return;
-    }
-    if (!p->cut && !p->up[0] && what < 300) {
-        pipe_up(leg, p, 0);
-    } else if (what < 300) {
-        pipe_fill(world, p, (int)below(2));
-    } else if (what < 800) {
-        pipe_deliver(world, p, (int)below(2));
-    } else if (what < 830 && p->cut) {
-        pipe_down(p, (int)below(2));
-    } else if (what < 850 && leg->stale) {
-        pipe_free(leg->stale);
-        leg->stale = NULL;
-    } else if (what < 880 && p->cut && !p->up[0]) {
-        leg_connect(world, leg);
-    } else if (what >= 993 && !p->cut) {
+    if (!p) {
+        leg_dial(world, leg, slot);
+    } else if (p->cut && !p->end[0].up && !p->end[1].up) {
+        pipe_free(p);
+        leg->pipe[slot] = NULL;
+    } else if (what < 200 && !p->tried) {
+        p->tried = true;
+        if (chance(90))
+            end_up(leg->end[0], &p->end[0]);
+        else
+            pipe_cut(p);
+    } else if (what < 400) {
+        pipe_fill(world, &p->end[below(2)]);
+    } else if (what < 860) {
+        pipe_deliver(world, &p->end[below(2)]);
+    } else if (what < 900 && p->cut) {
+        end_down(&p->end[below(2)]);
+    } else if (what >= 993) {
         pipe_cut(p);
-    } else if (what >= 991 && what < 993) { // the agent lost patience; the relay has not noticed
-        leg_connect(world, leg);
+    } else if (what >= 990) {
+        pipe_close(p, (int)below(2)); // lost patience; the other end has not noticed
+    } else if (what >= 980) {
+        pipe_stall(p);
     }
-    if (p == leg->now && p->cut && !world->storm && chance(5))
-        leg_connect(world, leg);
+}
+
+static void legs_step(struct world *world)
+{
+    for (unsigned k = 0; k < world->legs; k++)
+        for (unsigned i = 0; i < 3 + world->leg[k].most * 2; i++)
+            leg_step(world, &world->leg[k]);
+}
+
+// Somebody balances: any stream moves to any carrier.
+static void move_one(struct stream *st, void *ctx)
+{
+    struct session *s = ctx;
+    if (!st->carrier || chance(80))
+        return;
+    struct list *n = list_first(&s->carriers);
+    for (uint64_t k = below(PIPES_MAX); k > 0; k--)
+        n = n->next == &s->carriers ? list_first(&s->carriers) : n->next;
+    stream_move(st, list_entry(n, struct carrier, node));
 }
 
 // The relay (or the relay's half for one agent) forgets the session; the agent learns it by another birth.
@@ -493,9 +575,10 @@ static void leg_forget(struct world *world, unsigned k)
     unsigned relay = k == 0 ? 1 : 2, agent = k == 0 ? 0 : 3;
     for (unsigned i = 0; i < world->pairs; i++)
         world->pair[i].lossy = true;
-    pipe_free(leg->now);
-    pipe_free(leg->stale);
-    leg->now = leg->stale = NULL;
+    for (unsigned i = 0; i < PIPES_MAX; i++) {
+        pipe_free(leg->pipe[i]);
+        leg->pipe[i] = NULL;
+    }
     struct err why = ERR_INIT;
     err_set(&why, ERR_FAILED, WHY_LOST, "forgotten");
     session_fini(&world->s[relay], &why);
@@ -577,20 +660,42 @@ static void drain(struct world *world)
     session_goaway(&world->s[i], 7, 250, "drain");
 }
 
-static void tick(struct world *world)
+static void tick_pipe(struct pipe *p)
 {
-    uint64_t us = chance(90) ? below(2000) : below(40000);
+    for (int i = 0; i < 2; i++)
+        if (is_standing(&p->end[i]) && carrier_tick(&p->end[i].c) == CARRIER_DEAD) {
+            total.dead++;
+            pipe_close(p, i);
+        }
+}
+
+static void pass_us(struct world *world, uint64_t us)
+{
     world->w.now_us += us;
     world->w.now_ms = world->w.now_us / 1000;
+    for (unsigned k = 0; k < world->legs; k++)
+        for (unsigned i = 0; i < PIPES_MAX; i++)
+            if (world->leg[k].pipe[i])
+                tick_pipe(world->leg[k].pipe[i]);
+}
+
+// Nothing happens until the next thing that is due: so paths become silent ones.
+static void silence(struct world *world)
+{
+    uint64_t at = UINT64_MAX, now = world->w.now_us;
     for (unsigned i = 0; i < world->session_count; i++)
-        list_each(&world->s[i].carriers, n) carrier_tick(list_entry(n, struct carrier, node)); // a dead one is the pipes' business
+        list_each(&world->s[i].carriers, n)
+        {
+            uint64_t due = carrier_deadline(list_entry(n, struct carrier, node));
+            at = due < at ? due : at;
+        }
+    if (at != UINT64_MAX)
+        pass_us(world, at > now ? at - now : 0);
 }
 
 static void step(struct world *world)
 {
-    for (unsigned k = 0; k < world->legs; k++)
-        for (int i = 0; i < 3; i++)
-            leg_step(world, &world->leg[k]);
+    legs_step(world);
     for (unsigned i = 0; i < world->pairs; i++) {
         struct pair *p = &world->pair[i];
         answer_step(p);
@@ -603,7 +708,13 @@ static void step(struct world *world)
     if (world->storm && below(1500) == 0)
         leg_forget(world, (unsigned)below(world->legs));
     if (chance(60))
-        tick(world);
+        pass_us(world, chance(90) ? below(2000) : below(40000));
+    if (world->storm && chance(world->silent))
+        silence(world);
+    if (world->storm && chance(2)) {
+        struct session *s = &world->s[below(world->session_count)];
+        session_each_stream(s, move_one, s);
+    }
     worker_turn(&world->w);
 }
 
@@ -691,18 +802,27 @@ static void wire_up(struct world *world, bool with_switch)
         budget_init(&world->budget[i], max, &world->root);
         start_session(world, i);
     }
-    world->leg[0] = (struct leg){.end = {&world->s[0], &world->s[1]}};
-    world->leg[1] = (struct leg){.end = {&world->s[3], &world->s[2]}};
+    world->leg[0] = (struct leg){.end = {&world->s[0], &world->s[1]}, .most = 1 + (unsigned)below(3)};
+    world->leg[1] = (struct leg){.end = {&world->s[3], &world->s[2]}, .most = 1 + (unsigned)below(3)};
+    world->silent = chance(50) ? 0 : (unsigned)below(20);
+}
+
+static void add_up(const struct session_stats *s)
+{
+    total.carriers += s->carriers_up;
+    total.moved += s->moved;
+    total.replayed += s->replayed;
+    total.late += s->gap_dropped + s->known_trimmed;
 }
 
 static void tear_down(struct world *world)
 {
     for (unsigned k = 0; k < world->legs; k++) {
-        pipe_free(world->leg[k].now);
-        pipe_free(world->leg[k].stale);
+        for (unsigned i = 0; i < PIPES_MAX; i++)
+            pipe_free(world->leg[k].pipe[i]);
     }
     for (unsigned i = 0; i < world->session_count; i++)
-        session_fini(&world->s[i], NULL);
+        add_up(&world->s[i].stats), session_fini(&world->s[i], NULL);
     worker_turn(&world->w);
     for (unsigned i = 0; i < world->session_count; i++) {
         if (world->budget[i].used)
@@ -775,6 +895,9 @@ int main(int argc, char **argv)
     }
     worker_fini(&world->w);
     free(world);
+    printf("sim: %" PRIu64 " carriers, %" PRIu64 " suspected by agents, %" PRIu64 " given up; %" PRIu64 " moves of streams; %" PRIu64
+           " bytes sent again, %" PRIu64 " known or too early\n",
+           total.carriers, total.suspected, total.dead, total.moved, total.replayed, total.late);
     puts("sim: all arrived whole, once, in order; nothing was left behind");
     return 0;
 }
