@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "agent/inside.h"
+#include "core/footprint.h"
 #include "core/log.h"
 #include "forward/flow.h"
 
@@ -161,6 +162,7 @@ static void on_check(struct wake *wake)
     } else if (!a->ready_told && relays_settled(a) && reverses_settled(a)) {
         a->ready_told = true;
         agent_tell_ready(a);
+        footprint_shrink();
     }
 }
 

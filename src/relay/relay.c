@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+#include "core/footprint.h"
 #include "core/log.h"
 #include "link/tcp.h"
 #include "link/tls.h"
@@ -377,6 +378,7 @@ int relay_run(const struct relay_options *o, struct err *e)
     r->o = o;
     w->role = r;
     if (start(r, e) == 0) {
+        footprint_shrink();
         worker_run(w);
         rc = 0;
     }
