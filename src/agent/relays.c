@@ -257,6 +257,7 @@ void relays_reload(struct agent *a)
     if (!good)
         log_event(LOG_ERROR, "reload: the old state stays", LS("reason", err_text(&e)));
     err_fini(&e);
+    proxy_kit_forgive(a->o->connect.proxy_kit);
     for (size_t i = 0; i < a->uplink_count; i++) {
         struct uplink *u = &a->uplinks[i];
         const struct agent_relay *r = good && !u->elsewhere ? agent_state_find(&a->state, &u->relay.url) : NULL;

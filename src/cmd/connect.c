@@ -13,6 +13,9 @@ const struct option connect_options[] = {
      "http|https|socks4a|socks5|socks5h://[user[:password]@]host[:port], or none; several: a chain, in order; default "
      "auto: https_proxy, HTTPS_PROXY, all_proxy and no_proxy"},
     {"proxy-login", 0, "FILE", OPT_MANY, "user:password for the proxies, in order, each from a file of mode 0600"},
+    {"proxy-auth", 0, "LIST", 0,
+     "which ways to authenticate may be used: some of basic,digest,ntlm,negotiate; default all, the strongest offered "
+     "first, and basic only over TLS or where nothing else is offered"},
     {"proxy-ca", 0, "FILE", 0, "trust these certificate authorities for https:// proxies instead of the system's"},
     {"ca", 0, "FILE", 0, "trust these certificate authorities for the relay's web certificate instead of the system's"},
     {"outer", 0, "verify|report", 0,
@@ -89,15 +92,34 @@ static int parse_relays(const struct options *o, struct connect *out, struct err
     return 0;
 }
 
+// "digest,negotiate" → bits.
+static int parse_schemes(const struct options *o, unsigned *bits, struct err *e)
+{
+    static const char *const names[] = {"basic", "ntlm", "digest", "negotiate"};
+    const char *at = options_get(o, "proxy-auth");
+    *bits = 0;
+    while (at && *at) {
+        size_t len = strcspn(at, ","), i = 0;
+        while (i < 4 && !(strlen(names[i]) == len && strncmp(names[i], at, len) == 0))
+            i++;
+        if (i == 4)
+            return err_set(e, ERR_USAGE, WHY_NONE, "--proxy-auth: \"%.*s\" is none of basic, digest, ntlm and negotiate",
+                           (int)(len < 40 ? len : 40), at);
+        *bits |= 1u << i;
+        at += len + (at[len] == ',');
+    }
+    return 0;
+}
+
 int connect_parse(const struct options *o, struct connect *out, struct err *e)
 {
     static const char *const outer[] = {"verify", "report", NULL}, *const peel[] = {"auto", "never", NULL};
-    unsigned which_outer = 2, which_peel = 0;
+    unsigned which_outer = 2, which_peel = 0, schemes;
     *out = (struct connect){0};
-    if (parse_relays(o, out, e) < 0 || parse_proxies(o, out, e) < 0 || options_word(o, "outer", outer, &which_outer, e) < 0 ||
-        options_word(o, "peel", peel, &which_peel, e) < 0)
+    if (parse_schemes(o, &schemes, e) < 0 || parse_relays(o, out, e) < 0 || parse_proxies(o, out, e) < 0 ||
+        options_word(o, "outer", outer, &which_outer, e) < 0 || options_word(o, "peel", peel, &which_peel, e) < 0)
         return -1;
-    proxy_kit_init(&out->kit, options_get(o, "proxy-ca"));
+    proxy_kit_init(&out->kit, options_get(o, "proxy-ca"), schemes);
     out->c.proxy_kit = &out->kit;
     out->c.relays = out->relays;
     out->c.proxies = out->proxies;

@@ -54,9 +54,16 @@ static struct link *stack(struct link *l, const struct dial_options *o)
                     NULL);
 }
 
+static void on_raced(struct race *r, struct link *link, const struct addr *to, const struct err *err);
+
 static void on_hops(struct hops *h, struct link *top, const struct err *err)
 {
     struct dial *d = container_of(h, struct dial, hops);
+    if (h->again) {
+        race_start(&d->race, d->w, &d->reached, 1, TCP_CARRIER, on_raced);
+        return;
+    }
+    hops_fini(h);
     if (top)
         d->on_done(d, stack(top, d->o), NULL);
     else
@@ -66,19 +73,18 @@ static void on_hops(struct hops *h, struct link *top, const struct err *err)
 static void on_raced(struct race *r, struct link *link, const struct addr *to, const struct err *err)
 {
     struct dial *d = container_of(r, struct dial, race);
-    const struct dial_options *o = d->o;
     if (!link) {
         fail_first(d, err);
         return;
     }
     d->reached = *to;
-    if (o->route->count > 0) {
-        hops_start(&d->hops, d->w, d->resolver, o->kit, o->route, o->relay->host, o->relay->port, link, on_hops);
+    if (d->o->route->count > 0) {
+        hops_start(&d->hops, link);
         return;
     }
     if (link->facts)
         snprintf(link->facts->path, sizeof(link->facts->path), "direct");
-    d->on_done(d, stack(link, o), NULL);
+    d->on_done(d, stack(link, d->o), NULL);
 }
 
 // What accepted a connection and then led nowhere goes behind the others.
@@ -115,6 +121,7 @@ void dial_start(struct dial *d, struct worker *w, struct resolver *r, const stru
     d->resolver = r;
     d->o = o;
     d->on_done = on_done;
+    hops_init(&d->hops, w, r, o->kit, o->route, o->relay->host, o->relay->port, on_hops);
     const struct proxy_url *proxy = o->route->count ? &o->route->hops[0] : NULL;
     if (proxy)
         proxy_url_where(proxy, d->first);
@@ -130,5 +137,5 @@ void dial_stop(struct dial *d)
         return;
     resolve_cancel(&d->resolve);
     race_stop(&d->race);
-    hops_stop(&d->hops);
+    hops_fini(&d->hops);
 }

@@ -2,6 +2,7 @@
 #include "dial/hops.h"
 #include <stdio.h>
 #include <string.h>
+#include "link/auth.h"
 #include "link/connect.h"
 #include "link/socks.h"
 #include "link/tls.h"
@@ -35,6 +36,7 @@ static void on_deadline(struct timer *timer)
 {
     struct hops *h = container_of(timer, struct hops, deadline);
     struct err e = ERR_INIT;
+    h->again = false;
     char where[URL_TEXT_MAX];
     err_set(&e, ERR_UNREACHED, WHY_TIMEOUT, "proxy %s://%s has not answered in %d s", proxy_kind_name(hop(h)->kind),
             proxy_url_where(hop(h), where), HOPS_MS / 1000);
@@ -42,13 +44,20 @@ static void on_deadline(struct timer *timer)
     err_fini(&e);
 }
 
-static struct link *over_http(struct hops *h, const char *where)
+static struct auth *auth_of(struct hops *h)
 {
     const struct proxy_url *p = hop(h);
-    return connect_over(h->top, &(struct connect_options){
-                                    .proxy = where, .host = target(h), .port = target_port(h),
-                                    .user = p->has_login ? p->user : NULL,
-                                    .password = p->has_login ? p->password : NULL});
+    struct auth **a = &h->auths[h->at];
+    if (!*a)
+        *a = auth_new(h->w, &(struct auth_options){.host = p->host, .login = proxy_kit_login(h->kit, p),
+                                                   .allowed = h->kit->schemes, .encrypted = p->kind == PROXY_HTTPS});
+    return *a;
+}
+
+static struct link *over_http(struct hops *h, const char *where)
+{
+    return connect_over(h->top, &(struct connect_options){.proxy = where, .host = target(h), .port = target_port(h),
+                                                          .auth = auth_of(h)});
 }
 
 // The proxy's name is verified against its own trust; what runs inside does not depend on it.
@@ -116,6 +125,7 @@ static void hop_failed(struct hops *h)
 {
     struct err e = ERR_INIT;
     err_copy(&e, &h->top->err);
+    h->again = connect_again(h->top);
     if (e.kind == ERR_FAILED)
         e.kind = ERR_UNREACHED;
     if (e.kind == ERR_UNTRUSTED)
@@ -150,17 +160,33 @@ static void on_wake(struct wake *wake)
     finish(h, NULL);
 }
 
-void hops_start(struct hops *h, struct worker *w, struct resolver *r, struct proxy_kit *kit, const struct proxy_route *route,
-                const char *host, uint16_t port, struct link *base,
-                void (*on_done)(struct hops *h, struct link *top, const struct err *err))
+void hops_init(struct hops *h, struct worker *w, struct resolver *r, struct proxy_kit *kit, const struct proxy_route *route,
+               const char *host, uint16_t port, void (*on_done)(struct hops *h, struct link *top, const struct err *err))
 {
-    *h = (struct hops){.w = w, .resolver = r, .kit = kit, .route = route, .host = host, .port = port, .top = base,
-                       .on_done = on_done};
+    *h = (struct hops){.w = w, .resolver = r, .kit = kit, .route = route, .host = host, .port = port, .on_done = on_done};
     wake_init(&h->wake, on_wake);
     timer_init(&h->deadline, on_deadline);
-    timer_set(w, &h->deadline, HOPS_MS);
+}
+
+void hops_start(struct hops *h, struct link *base)
+{
+    h->top = base;
+    h->at = 0;
+    h->put = h->again = false;
+    if (!timer_is_set(&h->deadline))
+        timer_set(h->w, &h->deadline, HOPS_MS);
     link_own(base, &h->wake);
-    wake_post(w, &h->wake);
+    wake_post(h->w, &h->wake);
+}
+
+static void close_stack(struct hops *h)
+{
+    for (size_t i = 0; i < PROXY_HOPS; i++) {
+        if (h->auths[i])
+            auth_end(h->auths[i]);
+    }
+    link_close(h->top);
+    h->top = NULL;
 }
 
 void hops_stop(struct hops *h)
@@ -168,8 +194,19 @@ void hops_stop(struct hops *h)
     if (!h->w)
         return;
     resolve_cancel(&h->resolve);
-    timer_stop(h->w, &h->deadline);
+    if (!h->again)
+        timer_stop(h->w, &h->deadline);
     wake_cancel(&h->wake);
-    link_close(h->top);
-    h->top = NULL;
+    close_stack(h);
+}
+
+void hops_fini(struct hops *h)
+{
+    h->again = false;
+    hops_stop(h);
+    for (size_t i = 0; i < PROXY_HOPS; i++) {
+        auth_free(h->auths[i]);
+        h->auths[i] = NULL;
+    }
+    h->w = NULL;
 }

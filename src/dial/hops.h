@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts the proxies of a route over a TCP connection, one after the other, each once the one before stands: a CONNECT or a SOCKS
 // request each, with TLS in front for https://. Names of a socks5:// hop's target are resolved here, and left to the proxy if that fails. Who
-// refused, and what it answered, is in the error. Embedded in its owner; may be stopped at any time.
+// refused, and what it answered, is in the error. Where a proxy ends the connection while it is being answered, the owner starts the hops again
+// over a new one; what was learned stays. Embedded in its owner; may be stopped at any time.
 #pragma once
 #include "dial/kit.h"
 #include "dial/proxy.h"
@@ -17,8 +18,10 @@ struct hops {
     const char *host; // behind the last hop
     uint16_t port;
     struct link *top; // owned
+    struct auth *auths[PROXY_HOPS]; // of the HTTP hops, over all connections
     size_t at;        // the hop that is being opened; those before stand
     bool put;         // its link is in the stack
+    bool again;       // in on_done: over a new connection it has a chance
     struct resolve resolve;
     struct wake wake;
     struct timer deadline;
@@ -26,8 +29,10 @@ struct hops {
     void (*on_done)(struct hops *h, struct link *top, const struct err *err);
 };
 
-// `base`: a connected link to the first hop; owned. kit, route and host must stay.
-void hops_start(struct hops *h, struct worker *w, struct resolver *r, struct proxy_kit *kit, const struct proxy_route *route,
-                const char *host, uint16_t port, struct link *base,
-                void (*on_done)(struct hops *h, struct link *top, const struct err *err));
+// kit, route and host must stay.
+void hops_init(struct hops *h, struct worker *w, struct resolver *r, struct proxy_kit *kit, const struct proxy_route *route,
+               const char *host, uint16_t port, void (*on_done)(struct hops *h, struct link *top, const struct err *err));
+void hops_fini(struct hops *h); // legal on a zeroed one
+// `base`: a connected link to the first hop; owned. Ends in one on_done.
+void hops_start(struct hops *h, struct link *base);
 void hops_stop(struct hops *h); // no on_done comes any more; legal when over and when zeroed

@@ -3,9 +3,9 @@
 #include <string.h>
 #include "link/tls.h"
 
-void proxy_kit_init(struct proxy_kit *k, const char *ca_file)
+void proxy_kit_init(struct proxy_kit *k, const char *ca_file, unsigned schemes)
 {
-    *k = (struct proxy_kit){.ca_file = ca_file};
+    *k = (struct proxy_kit){.ca_file = ca_file, .schemes = schemes};
     logins_init(&k->logins);
 }
 
@@ -14,6 +14,12 @@ void proxy_kit_fini(struct proxy_kit *k)
     SSL_CTX_free(k->tls);
     logins_fini(&k->logins);
     memset(k, 0, sizeof(*k));
+}
+
+void proxy_kit_forgive(struct proxy_kit *k)
+{
+    if (k)
+        logins_forgive(&k->logins);
 }
 
 SSL_CTX *proxy_kit_tls(struct proxy_kit *k, struct err *e)

@@ -1,53 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "link/connect.h"
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/log.h"
 #include "link/head.h"
+#include "wire/skip.h"
 
 #define INTERIM_MAX 8 // 1xx answers before the final one
 
 struct connect {
     struct link link;
-    char *proxy, *host, *user, *password;
+    char *proxy, *host;
+    char target[288]; // "host:port"
     uint16_t port;
-    bool asked, opened;
-    unsigned interim;
+    struct auth *auth;
+    enum { CONNECT_BELOW, CONNECT_ASK, CONNECT_ANSWER, CONNECT_DRAIN, CONNECT_OPEN } state;
+    bool again;
+    unsigned interim, asked;
+    struct http_skip skip; // the body of a 407
+    size_t drained;
     struct head_reader reader;
     struct bufq rest; // read behind the head: belongs to the tunnel
 };
 
 static struct connect *of(struct link *l) { return container_of(l, struct connect, link); }
-
-static void wipe(char **text)
-{
-    if (*text)
-        OPENSSL_cleanse(*text, strlen(*text));
-    free(*text);
-    *text = NULL;
-}
-
-// "Proxy-Authorization: Basic …\r\n", or nothing.
-static char *credentials(const struct connect *c)
-{
-    char *pair, *line = NULL;
-    if (!c->user || asprintf(&pair, "%s:%s", c->user, c->password ? c->password : "") < 0)
-        return NULL;
-    size_t len = strlen(pair);
-    uint8_t *code = malloc(len / 3 * 4 + 5);
-    if (code) {
-        EVP_EncodeBlock(code, (uint8_t *)pair, (int)len);
-        if (asprintf(&line, "Proxy-Authorization: Basic %s\r\n", code) < 0)
-            line = NULL;
-        OPENSSL_cleanse(code, strlen((char *)code));
-    }
-    free(code);
-    wipe(&pair);
-    return line;
-}
 
 // Host names come from configuration and callers: what could break out of the line is refused.
 static bool host_ok(const char *host)
@@ -58,55 +36,87 @@ static bool host_ok(const char *host)
     return *host;
 }
 
-static void ask(struct connect *c)
+static enum link_status fail(struct connect *c, enum err_why why, const char *text)
 {
-    bool v6 = strchr(c->host, ':');
-    char *auth = credentials(c), *text = NULL;
-    int n = asprintf(&text,
-                     "CONNECT %s%s%s:%u HTTP/1.1\r\nHost: %s%s%s:%u\r\nProxy-Connection: keep-alive\r\n%s\r\n",
-                     v6 ? "[" : "", c->host, v6 ? "]" : "", c->port, v6 ? "[" : "", c->host, v6 ? "]" : "", c->port,
-                     auth ? auth : "");
-    if (n > BUF_ROOM || n < 0)
-        link_fail(&c->link, ERR_USAGE, WHY_INTERNAL, "CONNECT via %s: the request is too long", c->proxy);
-    else
-        link_send(c->link.below, buf_copy(&c->link.w->pool, text, (size_t)n));
-    wipe(&auth);
-    if (n >= 0)
-        wipe(&text);
+    return link_fail(&c->link, ERR_UNREACHED, why, "CONNECT via %s: %s", c->proxy, text);
 }
 
-// The schemes of all Proxy-Authenticate lines: "Basic, NTLM".
-static void list_offers(const struct http_head *h, char *out, size_t size)
+static enum link_status fail_with(struct connect *c, struct err *e)
 {
-    out[0] = 0;
-    for (size_t i = 0, at = 0; i < h->count; i++) {
-        struct http_text v = h->headers[i].value;
-        size_t n = 0;
-        if (!http_text_is_nocase(h->headers[i].name, "Proxy-Authenticate"))
-            continue;
-        while (n < v.len && v.at[n] != ' ' && v.at[n] != ',')
-            n++;
-        char word[32];
-        log_escape(word, sizeof(word), v.at, n);
-        int wrote = snprintf(out + at, size - at, "%s%s", at ? ", " : "", word);
-        if (wrote < 0 || (size_t)wrote >= size - at)
-            return;
-        at += (size_t)wrote;
-    }
+    link_fail(&c->link, e->kind, e->why, "CONNECT via %s: %s", c->proxy, err_text(e));
+    err_fini(e);
+    return LINK_FAILED;
+}
+
+// The next attempt, over a new connection, goes on where this one stopped.
+static enum link_status again(struct connect *c)
+{
+    c->again = true;
+    return fail(c, WHY_REFUSED, "the proxy wants a new connection");
+}
+
+static enum link_status ask(struct connect *c)
+{
+    const char *auth = "";
+    struct err e = ERR_INIT;
+    char *text = NULL;
+    enum link_status s = c->auth ? auth_line(c->auth, c->target, &auth, &e) : LINK_OK;
+    if (s != LINK_OK)
+        return s == LINK_FAILED ? fail_with(c, &e) : s;
+    int n = asprintf(&text, "CONNECT %s HTTP/1.1\r\nHost: %s\r\nProxy-Connection: keep-alive\r\n%s\r\n", c->target, c->target,
+                     auth);
+    if (n < 0)
+        abort();
+    for (int at = 0; at < n; at += BUF_ROOM) // a ticket may be long
+        link_send(c->link.below, buf_copy(&c->link.w->pool, text + at, (size_t)(n - at < BUF_ROOM ? n - at : BUF_ROOM)));
+    OPENSSL_cleanse(text, (size_t)n);
+    free(text);
+    c->asked++;
+    c->interim = 0;
+    c->state = CONNECT_ANSWER;
+    return LINK_OK;
 }
 
 static enum link_status refused(struct connect *c, const struct http_head *h)
 {
-    char detail[160], offers[128];
-    if (h->status == 407) {
-        list_offers(h, offers, sizeof(offers));
-        return link_fail(&c->link, ERR_UNREACHED, WHY_REFUSED, "CONNECT via %s: proxy answered 407 (%s%s%s)", c->proxy,
-                         c->user ? "user or password refused; " : "", offers[0] ? offers : "nothing", " offered");
-    }
+    char detail[160];
     log_escape(detail, sizeof(detail), h->reason.at, h->reason.len);
     enum err_why why = h->status == 504 ? WHY_TIMEOUT : h->status == 403 ? WHY_POLICY : WHY_REFUSED;
-    return link_fail(&c->link, ERR_UNREACHED, why, "CONNECT via %s: proxy answered %d%s%s%s", c->proxy, h->status,
-                     detail[0] ? " (" : "", detail, detail[0] ? ")" : "");
+    const char *hint = h->status == 403   ? ": it does not allow this target; ask who runs it"
+                       : h->status == 405 ? ": it does not know CONNECT"
+                       : h->status == 511 || (h->status >= 300 && h->status < 400) ? ": perhaps it wants a person to log in with a browser first"
+                                                                                   : "";
+    return link_fail(&c->link, ERR_UNREACHED, why, "CONNECT via %s: proxy answered %d%s%s%s%s", c->proxy, h->status,
+                     detail[0] ? " (" : "", detail, detail[0] ? ")" : "", hint);
+}
+
+static bool has_option(const struct http_head *h, const char *option)
+{
+    return http_has_token(h, "Connection", option) || http_has_token(h, "Proxy-Connection", option);
+}
+
+static enum link_status challenged(struct connect *c, const struct http_head *h)
+{
+    struct err e = ERR_INIT;
+    if (!c->auth)
+        return refused(c, h);
+    if (!auth_challenged(c->auth, h, &e))
+        return fail_with(c, &e);
+    bool ends = !http_skip_start(&c->skip, h) || has_option(h, "close") || (h->minor == 0 && !has_option(h, "keep-alive"));
+    if (ends && auth_stays(c->auth))
+        return fail(c, WHY_PROTOCOL, "proxy answered 407 and ended the connection in the middle of authenticating it");
+    if (ends)
+        return again(c);
+    head_done(&c->reader);
+    c->state = CONNECT_DRAIN;
+    return LINK_OK;
+}
+
+static enum link_status ended(struct connect *c)
+{
+    if (c->asked > 1 && !auth_stays(c->auth)) // it did not keep its word and the connection
+        return again(c);
+    return fail(c, WHY_REFUSED, "proxy closed the connection without an answer");
 }
 
 static enum link_status read_answer(struct connect *c)
@@ -114,49 +124,83 @@ static enum link_status read_answer(struct connect *c)
     struct link *l = &c->link;
     struct http_head h;
     const char *why;
-    for (;;) {
-        enum link_status s = head_read(&c->reader, l->below, false, &h, &why);
+    enum link_status s = head_read(&c->reader, l->below, false, &h, &why);
+    if (s == LINK_AGAIN)
+        return s;
+    if (s == LINK_END)
+        return ended(c);
+    if (s == LINK_FAILED && why)
+        return link_fail(l, ERR_UNREACHED, WHY_PROTOCOL, "CONNECT via %s: proxy's answer is not HTTP: %s", c->proxy, why);
+    if (s == LINK_FAILED)
+        return link_failed_below(l, "CONNECT via %s", c->proxy);
+    if (h.status == 407)
+        return challenged(c, &h);
+    if (h.status >= 200 && c->auth)
+        auth_accepted(c->auth);
+    if (h.status >= 300 || h.status == 101)
+        return refused(c, &h);
+    head_done(&c->reader);
+    if (h.status < 200)
+        return ++c->interim > INTERIM_MAX ? fail(c, WHY_PROTOCOL, "proxy sent only interim answers") : LINK_OK;
+    head_rest(&c->reader, &c->rest);
+    c->state = CONNECT_OPEN;
+    c->auth = NULL;
+    link_note_path(l, c->proxy);
+    return LINK_OK;
+}
+
+static enum link_status drain(struct connect *c)
+{
+    struct bufq *q = &c->reader.rest;
+    while (c->skip.state != SKIP_OVER) {
+        struct buf *b = q->head;
+        enum link_status s = b ? LINK_OK : link_recv(c->link.below, &b);
         if (s == LINK_AGAIN)
             return s;
-        if (s == LINK_END)
-            return link_fail(l, ERR_UNREACHED, WHY_REFUSED, "CONNECT via %s: proxy closed the connection without an answer",
-                             c->proxy);
-        if (s == LINK_FAILED && why)
-            return link_fail(l, ERR_UNREACHED, WHY_PROTOCOL, "CONNECT via %s: proxy's answer is not HTTP: %s", c->proxy,
-                             why);
         if (s == LINK_FAILED)
-            return link_failed_below(l, "CONNECT via %s", c->proxy);
-        if (h.status >= 300 || h.status == 101)
-            return refused(c, &h);
-        head_done(&c->reader);
-        if (h.status >= 200)
-            break;
-        if (++c->interim > INTERIM_MAX)
-            return link_fail(l, ERR_UNREACHED, WHY_PROTOCOL, "CONNECT via %s: proxy sent only interim answers", c->proxy);
+            return link_failed_below(&c->link, "CONNECT via %s", c->proxy);
+        if (s == LINK_END)
+            return ended(c);
+        if (!q->head)
+            bufq_push(q, b);
+        size_t n = http_skip_feed(&c->skip, (char *)buf_data(b), b->len);
+        bufq_drop(q, n);
+        c->drained += n;
+        if (c->skip.state == SKIP_BAD || c->drained > CONNECT_DRAIN_MAX)
+            return auth_stays(c->auth) ? fail(c, WHY_PROTOCOL, "the body of the proxy's 407 does not end") : again(c);
     }
-    head_rest(&c->reader, &c->rest);
-    c->opened = true;
-    link_note_path(&c->link, c->proxy);
+    c->state = CONNECT_ASK;
     return LINK_OK;
+}
+
+static enum link_status step(struct connect *c)
+{
+    struct link *l = &c->link;
+    enum link_status s;
+    switch (c->state) {
+    case CONNECT_BELOW:
+        if ((s = link_open(l->below)) != LINK_OK)
+            return s == LINK_FAILED ? link_failed_below(l, "CONNECT via %s", c->proxy) : s;
+        c->state = CONNECT_ASK;
+        return LINK_OK;
+    case CONNECT_ASK:
+        return ask(c);
+    case CONNECT_ANSWER:
+        return read_answer(c);
+    default:
+        return drain(c);
+    }
 }
 
 static enum link_status connect_open(struct link *l)
 {
     struct connect *c = of(l);
+    enum link_status s = LINK_OK;
     if (err_is(&l->err))
         return LINK_FAILED;
-    if (c->opened)
-        return LINK_OK;
-    if (!c->asked) {
-        enum link_status s = link_open(l->below);
-        if (s != LINK_OK)
-            return s == LINK_FAILED ? link_failed_below(l, "CONNECT via %s", c->proxy) : s;
-        c->asked = true;
-        ask(c);
-        if (err_is(&l->err))
-            return LINK_FAILED;
-    }
-    return read_answer(c);
+    while (s == LINK_OK && c->state != CONNECT_OPEN)
+        s = step(c);
+    return s;
 }
 
 static enum link_status connect_recv(struct link *l, struct buf **out)
@@ -192,8 +236,6 @@ static void connect_fini(struct link *l)
     struct connect *c = of(l);
     head_fini(&c->reader);
     bufq_clear(&c->rest);
-    wipe(&c->user);
-    wipe(&c->password);
     free(c->proxy);
     free(c->host);
     free(c);
@@ -218,14 +260,18 @@ struct link *connect_over(struct link *below, const struct connect_options *o)
     c->proxy = strdup(o->proxy);
     c->host = strdup(o->host);
     c->port = o->port;
-    c->user = o->user ? strdup(o->user) : NULL;
-    c->password = o->password ? strdup(o->password) : NULL;
+    c->auth = o->auth;
     if (!c->proxy || !c->host)
         abort();
-    if (!host_ok(c->host)) {
+    snprintf(c->target, sizeof(c->target), strchr(c->host, ':') ? "[%s]:%u" : "%s:%u", c->host, c->port);
+    if (c->auth)
+        auth_begin(c->auth, &c->link);
+    if (!host_ok(c->host) || strlen(c->host) > 255) {
         char shown[128];
         log_escape(shown, sizeof(shown), o->host, strlen(o->host));
         link_fail(&c->link, ERR_USAGE, WHY_DNS, "CONNECT via %s: not a host name: %s", c->proxy, shown);
     }
     return &c->link;
 }
+
+bool connect_again(const struct link *l) { return l->ops == &connect_ops && container_of(l, struct connect, link)->again; }

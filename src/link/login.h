@@ -13,6 +13,7 @@ struct login {
     char *where;           // "proxy:3128"
     char *user, *password; // wiped with the book
     enum login_state state;
+    unsigned scheme;       // AUTH_…: how it was accepted, at an HTTP proxy
     struct list waiting;   // turns
 };
 

@@ -3,9 +3,9 @@
 import pytest
 
 from testenv.net import ask, pattern_bytes
-from testenv.proc import free_port
+from testenv.proc import free_port, wait_for
 from testenv.programs import Squid, Sshd
-from testenv.proxies import Dante, Microsocks, SshSocks, TlsFront
+from testenv.proxies import AuthSquid, Dante, Microsocks, SshSocks, TlsFront
 
 MIB = pattern_bytes(1 << 20)
 
@@ -162,3 +162,64 @@ def test_the_environments_socks_proxy(agent, target, dante):
 def test_kinds_that_are_not_supported_say_so(agent, target):
     assert "HTTP/2 only" in refused(agent, target, "h2://127.0.0.1:1", status=2)
     assert "PAC" in refused(agent, target, "pac+http://127.0.0.1:1/x", status=2)
+
+
+def url(proxy, login="user:secret@"):
+    return f"http://{login}127.0.0.1:{proxy.port}"
+
+
+def one_wrong_try(agent, target, proxy, scheme):
+    """An agent that stays up presents a wrong password once, however often it tries to connect; and says so."""
+    before = len(proxy.tries())
+    agent.start(["-L", f"0:{target.at}", "--proxy", url(proxy, "user:wrong@")], wait=False)
+    try:
+        agent.proc.wait_log("user or password refused")
+        wait_for("three more attempts", lambda: agent.log.read_text().count("refused user or password before") >= 3)
+        assert len(proxy.tries()) == before + 1
+        assert f"[{scheme} " in proxy.tries()[-1]
+    finally:
+        agent.stop()
+
+
+@pytest.mark.parametrize("schemes, used", [(["basic"], "Basic"), (["digest"], "Digest"), (["basic", "digest"], "Digest")])
+def test_http_authentication(shared, relay, target, schemes, used):
+    proxy = shared.program_of(AuthSquid, *schemes)
+    agent = shared.joined(relay, f"auth-{'-'.join(schemes)}")
+    through(agent, target, url(proxy))
+    assert f"[{used} " in proxy.tries()[0] and " user" in proxy.tries()[0]
+    assert "--proxy-login" in refused(agent, target, url(proxy, ""))
+    one_wrong_try(agent, target, proxy, used)
+    log = agent.log.read_text()
+    assert "secret" not in log and "wrong" not in log.replace("wrong@", "")
+
+
+def test_basic_in_the_clear_only_where_nothing_stronger_is_offered(shared, agent, target):
+    proxy = shared.program_of(AuthSquid, "basic", "digest")
+    assert "--proxy-auth allows negotiate only" in refused(agent, target, url(proxy), flags=["--proxy-auth", "negotiate"])
+    assert not proxy.tries()
+    through(agent, target, url(proxy), flags=["--proxy-auth", "basic"])
+    assert "[Basic " in proxy.tries()[0]
+    assert "--proxy-auth" in refused(agent, target, url(proxy), flags=["--proxy-auth", "kerberos"], status=2)
+
+
+def test_a_login_from_a_file_and_from_the_environment(shared, agent, target, tmp_path):
+    proxy = shared.program_of(AuthSquid, "digest", login=("us er", "p:w@d/%"))
+    login = tmp_path / "login"
+    login.write_text("us er:p:w@d/%\n")
+    assert "600" in refused(agent, target, url(proxy, ""), flags=["--proxy-login", login], status=2)
+    login.chmod(0o600)
+    through(agent, target, url(proxy, ""), flags=["--proxy-login", login])
+    through(agent, target, env={"https_proxy": url(proxy, "us%20er:p%3Aw%40d%2F%25@")})
+    through(agent, target, url(proxy, ""), env={"CULVERT_PROXY_LOGIN": str(login)})
+    assert "p:w@d" not in agent.log.read_text()
+
+
+def test_authentication_over_https_and_in_a_chain(shared, agent, target, dante):
+    first, second = shared.program_of(AuthSquid, "basic"), shared.program_of(AuthSquid, "digest", login=("other", "word"))
+    front = shared.program_of(TlsFront, first.port)
+    through(agent, target, f"https://user:secret@localhost:{front.port}", f"socks5h://127.0.0.1:{dante.port}",
+            url(second, "other:word@"), flags=["--proxy-ca", front.ca])
+    assert len(first.tries()) == len(second.tries()) == 1
+    said = refused(agent, target, f"https://user:secret@localhost:{front.port}", url(second, "other:wrong@"),
+                   flags=["--proxy-ca", front.ca])
+    assert f"CONNECT via 127.0.0.1:{second.port}: proxy answered 407 (user or password refused; Digest offered)" in said

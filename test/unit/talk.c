@@ -52,6 +52,12 @@ void talk_teardown(void)
 // A prime period, so that no size of buffer or record hides a shift.
 uint8_t talk_byte(size_t at) { return (uint8_t)(at % 251 ^ at / 251); }
 
+static void free_auths(struct talker *t)
+{
+    while (t->auth_count)
+        auth_free(t->auths[--t->auth_count]);
+}
+
 static void finish(struct talker *t, enum talk_result result)
 {
     t->result = result;
@@ -60,6 +66,7 @@ static void finish(struct talker *t, enum talk_result result)
     if (t->top->facts)
         t->facts = *t->top->facts;
     head_fini(&t->reader);
+    free_auths(t);
     link_close(t->top);
     t->top = NULL;
     if (t->other->result != TALK_RUNNING)
@@ -84,10 +91,13 @@ static struct link *put_tls(struct talker *t, bool inner, struct buf *rest)
 
 static struct link *put_client(struct talker *t, char layer)
 {
-    struct connect_options c = {.proxy = "proxy:3128", .host = "relay.example", .port = 443, .user = "u", .password = "p"};
+    struct connect_options c = {.proxy = "proxy:3128", .host = "relay.example", .port = 443};
     struct ws_client_options ws = {.host = "relay.example", .path = "/", .protocol = WS_SUBPROTOCOL};
     switch (layer) {
     case 'C':
+        need(t->auth_count < 2, "too many proxies");
+        c.auth = t->auths[t->auth_count++] = auth_new(
+            t->w, &(struct auth_options){.host = "proxy", .login = logins_get(&logins, "proxy:3128", "u", "p")});
         return connect_over(t->top, &c);
     case 'S':
         return socks_over(t->top, &(struct socks_options){.proxy = "socks:1080", .host = "relay.example", .port = 443,
@@ -157,10 +167,16 @@ static enum link_status put_server(struct talker *t)
             return s == LINK_END ? LINK_FAILED : s;
         if (layer == 'C') {
             static const char yes[] = "HTTP/1.0 200 yes\r\nContent-Length: 5\r\n\r\n"; // the length means nothing
+            static const char no[] = "HTTP/1.1 407 who?\r\nContent-Length: 11\r\nProxy-Authenticate: Basic realm=\"a, b\"\r\n\r\n"
+                                     "who are you";
+            const struct http_text *auth = http_get(&h, "Proxy-Authorization");
             need(http_text_is(h.method, "CONNECT") && http_text_is(h.target, "relay.example:443"), "CONNECT");
-            need(http_text_is(*http_get(&h, "Proxy-Authorization"), "Basic dTpw"), "credentials");
+            need(!auth || http_text_is(*auth, "Basic dTpw"), "credentials");
+            bool known = auth != NULL;
             head_done(&t->reader);
-            link_send(t->top, buf_copy(&t->w->pool, yes, sizeof(yes) - 1));
+            link_send(t->top, buf_copy(&t->w->pool, known ? yes : no, known ? sizeof(yes) - 1 : sizeof(no) - 1));
+            if (!known)
+                return put_server(t);
         } else {
             struct buf *head = t->reader.text; // the parsed head points into it
             struct bufq q = {0};
@@ -310,6 +326,7 @@ static void end(struct talker *t)
 {
     wake_cancel(&t->wake);
     head_fini(&t->reader);
+    free_auths(t);
     link_close(t->top);
     t->top = NULL;
     err_fini(&t->err);

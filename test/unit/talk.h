@@ -5,6 +5,7 @@
 #pragma once
 #include <stdbool.h>
 #include "core/worker.h"
+#include "link/auth.h"
 #include "link/head.h"
 #include "link/link.h"
 #include "link/mem.h"
@@ -19,6 +20,8 @@ struct talker {
     const char *layers; // still to be put over, for a server
     struct head_reader reader;
     size_t socks_step, socks_got;
+    struct auth *auths[2];
+    size_t auth_count;
     size_t to_send, sent, to_read, got;
     size_t chunk;       // bytes a send; 0: as much as fits
     bool peel;          // the top is an inner TLS, to be peeled after a greeting

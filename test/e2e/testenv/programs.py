@@ -73,12 +73,15 @@ class Tinyproxy(Program):
 
 
 class Squid(Program):
-    def start(self, login=None, allow="all"):
+    def open_folder(self):
         if os.getuid() == 0:  # squid becomes the user proxy
             self.folder.chmod(0o777)
             for parent in self.folder.parents:
                 if parent.stat().st_mode & 0o5 != 0o5 and parent != Path("/"):
                     parent.chmod(parent.stat().st_mode | 0o5)
+
+    def start(self, login=None, allow="all"):
+        self.open_folder()
         self.access = self.folder / "access.log"
         access = ["acl named proxy_auth REQUIRED", "http_access allow named"] if login else [f"http_access allow {allow}"]
         if login:

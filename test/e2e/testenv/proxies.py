@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Proxies of every kind, as packaged, beside those of programs.py."""
+import hashlib
 import os
 
-from .programs import Program, certificate, find
+from .proc import Proc
+from .programs import Program, Squid, certificate, find, quietly
 
 
 class Dante(Program):
@@ -44,3 +46,39 @@ class TlsFront(Program):
                             "    timeout server 10m", "listen front", f"    bind 127.0.0.1:{self.port} ssl crt {self.pem}",
                             f"    server proxy 127.0.0.1:{behind_port}")
         return self.launch(find("haproxy"), "-db", "-f", config)
+
+
+class AuthSquid(Squid):
+    """squid that wants to know who calls, by these schemes in this order; `tries` are the requests that said so."""
+
+    def start(self, *schemes, login=("user", "secret"), extra=(), env=None):
+        self.open_folder()
+        self.access = self.folder / "access.log"
+        lines = [line for scheme in schemes for line in getattr(self, scheme)(*login)]
+        config = self.write("squid.conf", *extra, *lines,
+                            'logformat who %rm %ru %>Hs [%{Proxy-Authorization}>h] %un',
+                            f"http_port 127.0.0.1:{self.port}", "acl named proxy_auth REQUIRED", "http_access allow named",
+                            "http_access deny all", "cache deny all", "cache_mem 1 MB", f"pid_filename {self.folder}/squid.pid",
+                            f"access_log stdio:{self.access} who", f"cache_log {self.folder}/cache.log", "shutdown_lifetime 0",
+                            f"coredump_dir {self.folder}", "visible_hostname squid.test", "netdb_filename none",
+                            "max_filedescriptors 1024", "logfile_rotate 0")
+        self.proc = Proc([find("squid"), "-N", "-f", config], self.log, env=env)
+        self.proc.wait_port(self.port)
+        return self
+
+    def basic(self, user, password):
+        hashed = quietly("openssl", "passwd", "-apr1", password).decode().strip()
+        passwords = self.write("passwords", f"{user}:{hashed}")
+        return [f"auth_param basic program /usr/lib/squid/basic_ncsa_auth {passwords}", "auth_param basic children 1"]
+
+    def digest(self, user, password):
+        a1 = hashlib.md5(f"{user}:the, realm:{password}".encode()).hexdigest()
+        passwords = self.write("digests", f"{user}:the, realm:{a1}")
+        return [f"auth_param digest program /usr/lib/squid/digest_file_auth -c {passwords}",
+                "auth_param digest realm the, realm", "auth_param digest children 1"]
+
+    def lines(self):
+        return self.output().splitlines()
+
+    def tries(self):
+        return [line for line in self.lines() if "[-]" not in line]
