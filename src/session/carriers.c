@@ -113,7 +113,7 @@ static void attach_to(struct stream *st, struct carrier *c)
 
 void stream_attach(struct stream *st, struct carrier *by) { attach_to(st, choose(st->s, by)); }
 
-void stream_move(struct stream *st, struct carrier *to)
+void stream_change(struct stream *st, struct carrier *to)
 {
     if (st->twin)
         switch_carrier_lost(st);
@@ -130,10 +130,23 @@ void stream_move(struct stream *st, struct carrier *to)
         stream_carrier_new(st);
 }
 
+// The peer has moved it to c, most likely away from a carrier that is dead. If that is ours and has been silent, there is no
+// need to find it out once more; else we ask.
+void stream_follow(struct stream *st, struct carrier *c)
+{
+    struct carrier *own = st->carrier;
+    if (own == c)
+        return;
+    if (own->live.heard_us + LIVENESS_SILENCE_US < st->s->w->now_us)
+        stream_change(st, c);
+    else if (!own->live.ping_out)
+        carrier_ask_ping(own);
+}
+
 static void leave_one(struct stream *st, void *ctx)
 {
     if (st->carrier == ctx)
-        stream_move(st, choose(st->s, NULL));
+        stream_change(st, choose(st->s, NULL));
 }
 
 // All that c had goes to the others, of which it is none any more, or to nobody.
@@ -160,7 +173,7 @@ static void evacuate(struct carrier *c)
 static void join_one(struct stream *st, void *ctx)
 {
     if (!st->carrier)
-        stream_move(st, ctx);
+        stream_change(st, ctx);
 }
 
 // The first carrier takes what waited, in the order in which it came due.

@@ -272,8 +272,8 @@ static int on_ack(struct carrier *c, struct stream *st, bool rewind, const uint8
     uint64_t acked, limit;
     if (frame_get_ack(&acked, &limit, in, len) < 0)
         return session_broken(st->s, "stream %u: malformed ACK", st->node.key);
-    if (rewind && st->carrier != c && !st->carrier->live.ping_out)
-        carrier_ask_ping(st->carrier); // the peer has moved it, perhaps away from a carrier that is dead here too
+    if (rewind)
+        stream_follow(st, c);
     return st->twin ? switch_on_ack(st, acked, limit, rewind) : stream_on_ack(st, acked, limit, rewind);
 }
 

@@ -90,8 +90,10 @@ void carrier_ask_ping(struct carrier *c);    // with the next frames; NULL is al
 void carrier_ack_soon(struct carrier *c);    // delayed ACKs go within ACK_DELAY_US
 void stream_attach(struct stream *st, struct carrier *by); // chooses; `by` (may be NULL) wins a tie
 void stream_detach(struct stream *st);       // leaves the carrier's lists
-void stream_move(struct stream *st, struct carrier *to); // goes on there, behind a REWIND; NULL: waits for the next one
+void stream_change(struct stream *st, struct carrier *to); // goes on there, behind a REWIND; NULL: waits for the next one
 void stream_unschedule(struct stream *st);
+
+void stream_follow(struct stream *st, struct carrier *c); // the peer's REWIND came by c
 
 // last_ack.c: the last ACKs of freed streams, rule 6
 void stream_last_ack(struct stream *st, uint64_t acked); // by the stream's carrier; it is about to be freed

@@ -565,7 +565,7 @@ static void move_one(struct stream *st, void *ctx)
     struct list *n = list_first(&s->carriers);
     for (uint64_t k = below(PIPES_MAX); k > 0; k--)
         n = n->next == &s->carriers ? list_first(&s->carriers) : n->next;
-    stream_move(st, list_entry(n, struct carrier, node));
+    stream_change(st, list_entry(n, struct carrier, node));
 }
 
 // The relay (or the relay's half for one agent) forgets the session; the agent learns it by another birth.

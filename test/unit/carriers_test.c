@@ -135,7 +135,7 @@ static void test_rule_3_a_lost_carriers_streams_move_and_no_others(void **state)
     struct half *h = two(false, &second);
     struct stream *a = half_asked(h, 1, ONE_MB), *b = half_asked(h, 3, ONE_MB);
     assert_ptr_equal(a->carrier, &h->c);
-    stream_move(b, &second);
+    stream_change(b, &second);
     sent_by(&second, 0, 0);
     half_send(a, 5000);
     half_send(b, 5000);
@@ -265,6 +265,24 @@ static void test_a_rewind_by_another_carrier_asks_about_ours(void **state)
     end(h, &second);
 }
 
+static void test_a_stream_follows_a_rewind_away_from_a_silent_carrier(void **state)
+{
+    struct carrier second;
+    struct half *h = two(false, &second);
+    struct stream *st = half_asked(h, 1, ONE_MB);
+    half_send(st, 1000);
+    hear(h);
+    half_pass_us(&w, LIVENESS_SILENCE_US + 1);
+    uint8_t out[64];
+    carrier_recv(&second, buf_copy(&w.pool, out, frame_put_ack(out, FRAME_REWIND, 1, 400, ONE_MB)));
+    assert_ptr_equal(st->carrier, &second);
+    struct sent sent = sent_by(&second, FRAME_REWIND, 1);
+    assert_int_equal(sent.frames, 1);
+    assert_int_equal(sent.first, 400);
+    assert_int_equal(sent.data, 600);
+    end(h, &second);
+}
+
 static void test_goaway_goes_on_every_carrier(void **state)
 {
     struct carrier second;
@@ -387,6 +405,7 @@ int main(void)
         T(test_a_suspect_carrier_alone_keeps_its_streams_until_another_stands),
         T(test_a_relay_trusts_a_carrier_that_was_used),
         T(test_a_rewind_by_another_carrier_asks_about_ours),
+        T(test_a_stream_follows_a_rewind_away_from_a_silent_carrier),
         T(test_goaway_goes_on_every_carrier),
         T(test_the_last_one_lost_parks_the_session),
         T(test_an_ended_session_tells_every_carriers_owner),
