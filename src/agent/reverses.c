@@ -212,6 +212,12 @@ static void refused(struct reverse *r, const struct err *e)
         return;
     }
     log_event(LOG_WARN, "not listening at the relay", LS("for", r->what), LS("reason", err_text(e)));
+    if (r->now->st && !uplink_is_good(r->now->u) && e->why != WHY_POLICY) { // it may stand in its own way: two relays, one host
+        close_stream(r->now);
+        r->state = REVERSE_ASKED;
+        timer_set(&a->w, &r->retry, REVERSE_SOON_MS);
+        return;
+    }
     timer_set(&a->w, &r->retry, r->retry_ms);
     r->retry_ms = r->retry_ms < REVERSE_RETRY_MAX_MS / 2 ? r->retry_ms * 2 : REVERSE_RETRY_MAX_MS;
 }
