@@ -114,8 +114,18 @@ static void on_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const
     review(a);
 }
 
+// New streams go elsewhere from now on; the rest follows when it has not answered for a while.
+static void on_suspect(struct session *s, struct carrier *c)
+{
+    struct uplink *u = uplink_of(s);
+    struct agent *a = u->owner;
+    if (u == a->current && !uplink_is_good(u))
+        hurry(a);
+    review(a);
+}
+
 static const struct session_ops session_ops = {
-    .on_open = agent_on_open, .on_dgram = flow_on_dgram, .on_goaway = on_goaway};
+    .on_open = agent_on_open, .on_dgram = flow_on_dgram, .on_goaway = on_goaway, .on_suspect = on_suspect};
 
 // --- up
 

@@ -182,7 +182,18 @@ uint32_t uplink_rtt(struct uplink *u)
     return a && (b == 0 || a < b) ? a : b;
 }
 
-bool uplink_is_good(const struct uplink *u) { return uplink_is_up(u) && !u->session.goaway_seen; }
+bool uplink_is_good(const struct uplink *u)
+{
+    const struct session *s = &u->session;
+    if (!uplink_is_up(u) || s->goaway_seen)
+        return false;
+    list_each((struct list *)&s->carriers, n)
+    {
+        if (!list_entry(n, struct carrier, node)->live.suspect)
+            return true;
+    }
+    return list_empty(&s->carriers); // WELCOME is just being read
+}
 
 static bool on_welcome(struct conn *c, const struct frame_welcome *welcome)
 {

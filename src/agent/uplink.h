@@ -77,7 +77,7 @@ void uplink_retry(struct uplink *u, uint32_t cap_ms, uint32_t least_ms);
 void uplink_drop(struct uplink *u);  // closes the carrier or the attempt, without on_down
 void uplink_give_up(struct uplink *u, const struct err *why); // ends the session and its streams; never dials again
 void uplink_revive(struct uplink *u); // forgets waits, wishes and having been given up
-// Up, and takes new streams.
+// Up, answers (not all its carriers are suspect), and takes new streams.
 bool uplink_is_good(const struct uplink *u);
 // Its smallest round trip of late; notes the newest one. 0: unknown.
 uint32_t uplink_rtt(struct uplink *u);
