@@ -195,6 +195,7 @@ static int init(struct agent *a, const char *dir, bool make, struct err *e)
     timer_init(&a->tick, on_tick);
     timer_init(&a->review, relays_on_review);
     timer_init(&a->stagger, relays_on_stagger);
+    timer_init(&a->again, relays_on_again);
     wake_init(&a->check, on_check);
     budget_init(&a->budget, memory_max(), NULL);
     a->has_budget = true;
@@ -221,6 +222,10 @@ static int start(struct agent *a, struct err *e)
         return -1;
     forward_init(&a->fw, &a->w, a->resolver, a->o->udp_idle_ms);
     a->has_forward = true;
+    if (a->uplink_count > 1) {
+        a->fw.elsewhere = relays_elsewhere;
+        a->fw.elsewhere_owner = a;
+    }
     if (sealing_init(a, e) < 0 || locals_open(a, e) < 0 || reverses_init(a, e) < 0)
         return -1;
     watch_signals(a);
@@ -246,6 +251,7 @@ static void fini(struct agent *a)
     timer_stop(&a->w, &a->tick);
     timer_stop(&a->w, &a->review);
     timer_stop(&a->w, &a->stagger);
+    timer_stop(&a->w, &a->again);
     wake_cancel(&a->check);
     worker_turn(&a->w); // burials
     worker_turn(&a->w);

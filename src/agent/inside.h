@@ -66,6 +66,7 @@ struct agent {
     size_t uplink_count;
     struct uplink *current; // the home; before there is one, the first
     struct rank rank;
+    uint64_t moved_ms;      // when the home changed
     size_t started;         // how many were dialled at all: -W goes on to the next only when it must
     struct forward fw;
     bool has_forward;
@@ -84,7 +85,7 @@ struct agent {
     enum { AGENT_RUNNING, AGENT_DRAINING, AGENT_LEAVING } life;
     uint64_t drain_until_ms;
     struct timer tick; // drain and leave
-    struct timer review, stagger; // relays.c
+    struct timer review, stagger, again; // relays.c
     struct wake check;       // is all up: tell; is all over: end
     uint64_t since;
     int status;
@@ -106,6 +107,8 @@ void relays_reload(struct agent *a); // reads the state again and dials now
 size_t relays_up(const struct agent *a); // how many are connected
 void relays_on_review(struct timer *timer);
 void relays_on_stagger(struct timer *timer);
+void relays_on_again(struct timer *timer);
+forward_elsewhere_fn relays_elsewhere; // struct forward's
 bool relays_settled(const struct agent *a);        // one is chosen and stands
 void relays_order(struct agent *a, size_t *out);   // indices of all uplinks, the one in use and the best first
 struct session *agent_session(struct agent *a); // where new streams go: the home's while it is good; it may be parked

@@ -5,12 +5,15 @@
 #include <string.h>
 #include "agent/inside.h"
 #include "core/log.h"
+#include "forward/conduit.h"
 #include "forward/flow.h"
 
 #define STEADY_MS 10000      // a carrier that stood this long,
 #define STEADY_BYTES 131072  // or carried this much, makes the next wait short again
 #define STREAM_RETRY_MS 1000 // longest wait between attempts while streams are held
 #define REVIEW_MS 5000       // how often round trips are looked at
+#define AGAIN_MS 250         // while relays are changed, a service that no relay knows is asked for again after this,
+#define CHANGE_MS 5000       // for so long
 #define STAGGER_MS 1000      // -W: the next relay is tried when the one before has not come up in this
 
 // --- which
@@ -38,6 +41,47 @@ struct session *agent_session(struct agent *a)
     return i == RANK_NONE ? &a->current->session : &a->uplinks[i].session;
 }
 
+// A relay that goes takes no more, and an agent whose service is asked for may be at another relay than this one.
+static bool may_ask_elsewhere(const struct agent *a, const struct uplink *from, const struct frame_open *open,
+                              const struct err *err)
+{
+    if (!err)
+        return !uplink_is_good(from);
+    if (open->kind == OPEN_SERVICE && (err->why == WHY_ABSENT || err->why == WHY_MOVED))
+        return true;
+    return !uplink_is_good(from) && (err->why == WHY_LIMIT || err->why == WHY_MOVED);
+}
+
+struct session *relays_elsewhere(void *owner, struct session *from, const struct frame_open *open, const struct err *err,
+                                 uint32_t *asked, bool *later)
+{
+    struct agent *a = owner;
+    struct uplink *u = uplink_of(from);
+    size_t order[AGENT_RELAYS];
+    if (a->life != AGENT_RUNNING || !may_ask_elsewhere(a, u, open, err))
+        return NULL;
+    *asked |= 1u << (u - a->uplinks);
+    relays_order(a, order);
+    for (size_t i = 0; i < a->uplink_count; i++) {
+        if (uplink_is_good(&a->uplinks[order[i]]) && !(*asked >> order[i] & 1))
+            return &a->uplinks[order[i]].session;
+    }
+    for (size_t i = 0; i < a->uplink_count && !*later; i++)
+        *later = !(*asked >> i & 1) && (a->uplinks[i].state == UPLINK_DIALLING || a->uplinks[i].state == UPLINK_OPENING);
+    if (!*later && a->moved_ms && a->w.now_ms - a->moved_ms < CHANGE_MS && err) { // the other agent is on its way, too
+        *asked = 0;
+        *later = true;
+        timer_set(&a->w, &a->again, AGAIN_MS);
+    }
+    return NULL;
+}
+
+void relays_on_again(struct timer *timer)
+{
+    struct agent *a = container_of(timer, struct agent, again);
+    conduits_ask_again(&a->fw, NULL);
+}
+
 bool relays_settled(const struct agent *a) { return a->rank.home != RANK_NONE && uplink_is_up(a->current); }
 
 void relays_order(struct agent *a, size_t *out)
@@ -57,6 +101,7 @@ static void moved(struct agent *a, struct uplink *from)
                   LS("relay", relay_url_where(&a->current->relay.url, where)));
     if (from && !uplink_is_good(from))
         flow_end_opened(&a->fw, &from->session);
+    a->moved_ms = a->w.now_ms;
     reverses_follow(a);
     stdio_start(a);
     agent_check(a);
@@ -76,10 +121,13 @@ static void review(struct agent *a)
         uint64_t now = a->w.now_ms, wait = a->rank.again_ms > now ? a->rank.again_ms - now : 1;
         timer_set(&a->w, &a->review, a->rank.again_ms && wait < REVIEW_MS ? wait : REVIEW_MS);
     }
-    if (a->rank.home == before)
-        return;
-    a->current = &a->uplinks[a->rank.home];
-    moved(a, before == RANK_NONE ? NULL : &a->uplinks[before]);
+    struct uplink *from = before == RANK_NONE ? a->uplinks : &a->uplinks[before];
+    if (a->rank.home != before) {
+        a->current = &a->uplinks[a->rank.home];
+        moved(a, before == RANK_NONE ? NULL : from);
+    }
+    if (a->fw.elsewhere)
+        conduits_ask_again(&a->fw, &from->session);
 }
 
 void relays_on_review(struct timer *timer) { review(container_of(timer, struct agent, review)); }
@@ -375,7 +423,8 @@ void relays_on_stagger(struct timer *timer)
 void relays_start(struct agent *a)
 {
     a->rank.start_ms = a->w.now_ms;
+    bool all = !a->o || !a->o->stdio || a->o->stdio->kind == SPEC_SERVICE; // its agent may be anywhere
     do
         start_next(a);
-    while (a->o && !a->o->stdio && a->started < a->uplink_count);
+    while (all && a->started < a->uplink_count);
 }

@@ -21,6 +21,13 @@ struct conduit_opening {
     void *ctx;
     char host[256];
     uint16_t port;
+    // when forward.elsewhere may know another session:
+    struct frame_open *open;
+    struct session *session;
+    struct stream *st;
+    struct bufq early;  // copies of what went behind the OPEN
+    struct err refusal; // of the last one asked
+    uint32_t asked;
 };
 
 static void bury(struct grave *g)
@@ -38,6 +45,9 @@ static void end_opening(struct conduit *c)
     resolve_cancel(&o->resolve);
     race_stop(&o->race);
     timer_stop(c->fw->w, &o->deadline);
+    bufq_clear(&o->early);
+    err_fini(&o->refusal);
+    free(o->open);
     c->opening = NULL;
     free(o);
 }
@@ -171,6 +181,8 @@ static void send_early(struct conduit *c)
         return;
     while (link_room(c->far) > 0 && link_recv(c->ask.caller, &b) == LINK_OK) {
         c->sent_early += b->len;
+        if (c->opening->open)
+            bufq_push(&c->opening->early, buf_copy(&c->fw->w->pool, buf_data(b), b->len));
         link_send(c->far, b);
     }
 }
@@ -186,6 +198,21 @@ static void admit(struct conduit *c)
     else
         refuse(c, &e);
     err_fini(&e);
+}
+
+static bool ask_elsewhere(struct conduit *c);
+
+// The far end said no: somebody else may say yes.
+static void far_failed(struct conduit *c)
+{
+    struct conduit_opening *o = c->opening;
+    if (!o->open) {
+        refuse(c, &c->far->err);
+        return;
+    }
+    err_copy(&o->refusal, &c->far->err);
+    if (!ask_elsewhere(c))
+        refuse(c, &o->refusal);
 }
 
 static void drive(struct conduit *c)
@@ -204,7 +231,7 @@ static void drive(struct conduit *c)
         return;
     enum link_status st = link_open(c->far);
     if (st == LINK_FAILED)
-        refuse(c, &c->far->err);
+        far_failed(c);
     else if (st == LINK_OK)
         up(c);
     else
@@ -271,12 +298,9 @@ static bool choose_seal(struct conduit *c, struct frame_open *open, struct seal_
     return choice != SEAL_REFUSED;
 }
 
-void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct session *s, struct frame_open *open)
+static void open_far(struct conduit *c, struct session *s, struct frame_open *open)
 {
-    struct conduit *c = conduit_new(fw, ask);
-    if (is_over_limit(c))
-        return;
-    wake_post(fw->w, &c->wake); // before the carrier's: what the caller has said already goes in one piece with OPEN
+    struct conduit_opening *o = c->opening;
     struct seal_peer peer;
     if (!choose_seal(c, open, &peer))
         return;
@@ -285,9 +309,66 @@ void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct
         refuse_with(c, ERR_UNREACHED, WHY_LIMIT, "the session takes no new streams: it is being drained");
         return;
     }
-    c->opening->to_stream = true;
-    c->far = c->sealed ? seal_over(fw->seal, st, open->host, &peer) : stream_link(st);
+    o->to_stream = true;
+    o->session = s;
+    o->st = st;
+    c->far = c->sealed ? seal_over(c->fw->seal, st, open->host, &peer) : stream_link(st);
     link_own(c->far, &c->wake);
+}
+
+void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct session *s, struct frame_open *open)
+{
+    struct conduit *c = conduit_new(fw, ask);
+    if (is_over_limit(c))
+        return;
+    wake_post(fw->w, &c->wake); // before the carrier's: what the caller has said already goes in one piece with OPEN
+    if (fw->elsewhere) {
+        c->opening->open = malloc(sizeof(*open));
+        if (!c->opening->open)
+            abort();
+        *c->opening->open = *open;
+    }
+    open_far(c, s, open);
+}
+
+// False: nowhere, and nothing has changed. A refused stream has reached nobody, so it may be opened again as a new one.
+static bool ask_elsewhere(struct conduit *c)
+{
+    struct conduit_opening *o = c->opening;
+    struct frame_open open = *o->open;
+    bool later = false;
+    struct session *s = c->fw->elsewhere(c->fw->elsewhere_owner, o->session, o->open, err_is(&o->refusal) ? &o->refusal : NULL,
+                                         &o->asked, &later);
+    if (!s && (!later || !err_is(&o->refusal))) // what has not left may as well wait where it is
+        return false;
+    link_close(c->far);
+    c->far = NULL;
+    o->st = NULL;
+    if (!s)
+        return true;
+    open_far(c, s, &open);
+    if (!c->far) // refused, and o is gone
+        return true;
+    for (struct buf *b = o->early.head; b; b = b->next)
+        link_send(c->far, buf_copy(&c->fw->w->pool, buf_data(b), b->len));
+    wake_post(c->fw->w, &c->wake);
+    return true;
+}
+
+void conduits_ask_again(struct forward *fw, const struct session *from)
+{
+    list_each(&fw->conduits, it)
+    {
+        struct conduit *c = list_entry(it, struct conduit, node);
+        struct conduit_opening *o = c->opening;
+        if (c->state != CONDUIT_OPENING || !o || !o->open)
+            continue;
+        bool waits = !c->far, unsent = o->st && o->session == from && stream_is_unsent(o->st);
+        if (unsent)
+            err_fini(&o->refusal);
+        if ((waits || unsent) && !ask_elsewhere(c) && waits)
+            refuse(c, &o->refusal);
+    }
 }
 
 static void on_raced(struct race *race, struct link *link, const struct addr *to, const struct err *err)

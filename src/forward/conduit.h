@@ -2,7 +2,7 @@
 // A conduit joins a caller's link to what the caller asked for: first the far link is opened (a stream of a session, or a
 // dialled target), then the caller gets its answer, then a pump carries bytes, ends and resets as such until both
 // directions are over. Until the answer nothing is read from a caller who waits for one; another's first bytes
-// (WINDOW_EARLY of session.h at most) go behind the OPEN. The conduit owns both links and frees itself;
+// (WINDOW_EARLY of session.h at most) go behind the OPEN, and again when it is refused and asked elsewhere. The conduit owns both links and frees itself;
 // it is listed in its forward.
 #pragma once
 #include "core/addr.h"
@@ -58,6 +58,9 @@ void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct
 // (host "unix:/path", not asked about: the caller of this has done that).
 void conduit_to_target(struct forward *fw, const struct conduit_ask *ask, const char *host, uint16_t port,
                        forward_allows_fn *allows, void *ctx);
+// Where streams can be opened has changed: asks forward.elsewhere again for those that wait to be opened, and for those that
+// were opened on `from` (NULL: none) and have not left it.
+void conduits_ask_again(struct forward *fw, const struct session *from);
 // For `answer`: what was sent to the caller goes out, then its end, and only then it is closed.
 void conduit_linger(struct conduit *c);
 // Ends it now, resetting both sides; on_end is called, answer is not.

@@ -28,11 +28,19 @@ struct forward_stats {
 };
 
 struct seal_way;
+struct frame_open;
+
+// Where else a stream may be opened that `from` refused (err, a code of its peer's), or that has not left it (err NULL); NULL:
+// nowhere, or with *later set, not yet: conduits_ask_again comes. `asked` is the caller's, to note whom it asked; zero at first.
+typedef struct session *forward_elsewhere_fn(void *owner, struct session *from, const struct frame_open *open,
+                                             const struct err *err, uint32_t *asked, bool *later);
 
 struct forward {
     struct worker *w;
     struct resolver *resolver; // the role's
     const struct seal_way *seal; // how streams to other agents' services are sealed; NULL: never
+    forward_elsewhere_fn *elsewhere; // NULL: there is one session only
+    void *elsewhere_owner;
     struct udp_io udp;
     uint32_t udp_idle_ms;
     struct list conduits, flows, entries;

@@ -73,6 +73,7 @@ static bool put_note(struct stream *st, struct fill *f)
         wrote(st->s, f, st->note->len);
     }
     st->due &= (uint8_t)~(DUE_OPEN | DUE_OPENED);
+    st->open_sent = true;
     return true;
 }
 

@@ -115,6 +115,7 @@ void stream_get_info(const struct stream *st, struct stream_info *info);
 void stream_set_user(struct stream *st, void *user);
 void *stream_user(const struct stream *st);
 bool stream_is_datagram(const struct stream *st);
+bool stream_is_unsent(const struct stream *st); // opened here, and not even OPEN has left
 
 // Answers an OPEN. `bound`: the address told to the peer (the target's, or the listener's with its port); may be NULL.
 void stream_accept(struct stream *st, const struct addr *bound);

@@ -573,6 +573,7 @@ uint32_t stream_id(const struct stream *st) { return st->node.key; }
 void stream_set_user(struct stream *st, void *user) { st->user = user; }
 void *stream_user(const struct stream *st) { return st->user; }
 bool stream_is_datagram(const struct stream *st) { return st->datagram; }
+bool stream_is_unsent(const struct stream *st) { return st->opener && st->s && !st->open_sent; }
 const struct addr *stream_bound(const struct stream *st) { return st->bound; }
 bool stream_is_sealed(const struct stream *st) { return st->sealed; }
 

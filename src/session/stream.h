@@ -30,6 +30,7 @@ struct stream {
     bool opener;         // we opened it (or, switched: we passed the OPEN on)
     bool datagram;
     bool attached;       // the link has an owner
+    bool open_sent;      // OPEN has left, perhaps by a carrier that was lost
     bool answered;       // OPENED was seen (opener) or sent (accepter)
     bool opened_acked;   // accepter: the opener has our OPENED
     bool refused;        // OPENED carries a code

@@ -166,6 +166,20 @@ class TestFailover:
         assert works(user.at())
         kill(two[0])
         wait_works(user.at())
+        for agent in (offers, user):
+            assert used(agent) == name_of(two[1])
+
+    def test_a_service_is_found_at_whichever_relay_its_agent_uses(self, world, two):
+        server = world.server()
+        offers = Several(world, two[::-1], "site", OFFER).start("--offer", f"web={server.at}")
+        several = Several(world, two, "user", ["--allow", "web@site"])
+        user = several.start("-L", "0:web@site")
+        assert used(offers) == name_of(two[1]) and used(user) == name_of(two[0])
+        assert works(user.at())
+        done = culvert(user.program, user.state, "agent", *user.trust(), *several.flags, "-W", "web@site", stdin="to and fro")
+        assert (done.returncode, done.stdout) == (0, "to and fro")
+        done = culvert(user.program, user.state, "agent", *user.trust(), *several.flags, "-W", "other@site", stdin="")
+        assert done.returncode in (3, 5) and done.stderr
 
     def test_stdio_goes_by_the_relay_that_is_left(self, world, two):
         several = Several(world, two)
@@ -218,6 +232,20 @@ class TestDrain:
         assert recv_to_end(stays) == b""
         assert two[0].proc.wait_exit() == 0
         assert works(agent.at(0, "local"))
+
+
+    def test_services_are_handed_over_without_failing_a_new_connection(self, world, two):
+        server = world.server()
+        offers = Several(world, two, "site", OFFER).start("--offer", f"web={server.at}")
+        user = Several(world, two, "user", ["--allow", "web@site"]).start("-L", "0:web@site")
+        for agent in (offers, user):
+            wait_up(agent, two[1])
+        assert works(user.at())
+        two[0].proc.signal(signal.SIGTERM)
+        for _ in range(20):
+            assert ask(user.at(), b"new") == b"new"
+        assert two[0].proc.wait_exit() == 0
+        assert works(user.at())
 
 
 class TestRefusal:
