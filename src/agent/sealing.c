@@ -59,8 +59,6 @@ const char *sealing_objection(struct agent *a, const struct frame_open *open)
         return NULL;
     if (a->o->seal == AGENT_SEAL_ALWAYS)
         return "only sealed streams come in here (--seal always): the asker needs this agent's pin";
-    if (open->datagram)
-        return NULL; // flows are not sealed
     agent_state_fresh_peers(&a->state);
     if (agent_state_find_peer(&a->state, open->agent) || (open->has_identity && knows(a, open->identity)))
         return "the asker's pin is known here, and its stream came unsealed: it needs this agent's pin too";

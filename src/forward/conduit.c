@@ -288,10 +288,9 @@ static bool is_over_limit(struct conduit *c)
 // False: refused already.
 static bool choose_seal(struct conduit *c, struct frame_open *open, struct seal_peer *peer)
 {
-    const struct seal_way *way = c->fw->seal;
     struct err e = ERR_INIT;
-    enum seal_choice choice = way && open->kind == OPEN_SERVICE ? way->choose(way->owner, open->host, peer, &e) : SEAL_PLAIN;
-    c->sealed = open->sealed = choice == SEAL_SEALED;
+    enum seal_choice choice = seal_choose(c->fw->seal, open, peer, &e);
+    c->sealed = choice == SEAL_SEALED;
     if (choice == SEAL_REFUSED)
         refuse(c, &e);
     err_fini(&e);

@@ -3,6 +3,7 @@
 // because sources are chosen by strangers; a caller beyond the bound is dropped and counted until others have idled out.
 #include <stdlib.h>
 #include <string.h>
+#include "core/log.h"
 #include "forward/inside.h"
 
 #define PORT_TRIES 16
@@ -74,13 +75,25 @@ static bool has_room(const struct entry *en, const struct session *s)
            s->stream_count - s->peer_stream_count < ENTRY_FLOWS_MAX;
 }
 
-static struct stream *open_stream(struct entry *en, struct frame_open *open)
+static bool may_go(struct entry *en, struct frame_open *open, struct seal_peer *peer)
+{
+    struct err e = ERR_INIT;
+    char from[ADDR_TEXT_MAX];
+    bool may = seal_choose(en->fw->seal, open, peer, &e) != SEAL_REFUSED;
+    if (!may)
+        log_event(LOG_INFO, "flow refused", LS("kind", en->o.kind), LS("from", addr_text(&open->origin, from)),
+                  LS("to", en->dest), LS("reason", err_text(&e)));
+    err_fini(&e);
+    return may;
+}
+
+static struct stream *open_stream(struct entry *en, struct frame_open *open, struct seal_peer *peer)
 {
     struct session *s = en->o.on_caller(en->o.owner, open);
     if (!s)
         return NULL;
     if (has_room(en, s))
-        return session_open(s, open);
+        return may_go(en, open, peer) ? session_open(s, open) : NULL;
     en->fw->stats.flows_limited++;
     return NULL;
 }
@@ -89,7 +102,8 @@ static struct entry_flow *start(struct entry *en, struct udp_sock *u, const stru
 {
     struct frame_open open = {.origin = *from, .datagram = true};
     addr_unmap(&open.origin);
-    struct stream *st = open_stream(en, &open);
+    struct seal_peer peer;
+    struct stream *st = open_stream(en, &open, &peer);
     if (!st)
         return NULL;
     struct entry_flow *ef = calloc(1, sizeof(*ef));
@@ -103,6 +117,8 @@ static struct entry_flow *start(struct entry *en, struct udp_sock *u, const stru
     ef->flow.origin = open.origin;
     ef->flow.idle_ms = en->o.idle_ms;
     ef->flow.deliver = deliver;
+    if (open.sealed)
+        ef->flow.seal = flow_seal_new(en->fw, seal_over(en->fw->seal, st, open.host, &peer), true);
     ef->flow.on_end = on_end;
     if (!flow_start(&ef->flow, en->fw, st, en->dest)) {
         free(ef);

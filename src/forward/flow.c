@@ -5,6 +5,11 @@
 #include "core/log.h"
 #include "forward/inside.h"
 
+static struct link *link_of(struct flow *f, struct stream *st)
+{
+    return f->seal ? flow_seal_link(f->seal) : stream_link(st);
+}
+
 static void end(struct flow *f, const struct err *err)
 {
     char text[ADDR_TEXT_MAX];
@@ -22,14 +27,40 @@ static void end(struct flow *f, const struct err *err)
     err_fini(&why);
 }
 
+static void pass_held(void *ctx, const void *data, size_t len)
+{
+    struct flow *f = ctx;
+    if (flow_seal_send(f->seal, f->st, data, len))
+        return;
+    f->dropped++;
+    f->fw->stats.dgrams_dropped++;
+}
+
+// The link is open, perhaps for the first time. False: its owner has ended the flow.
+static bool is_open(struct flow *f)
+{
+    if (f->on_open && !f->asked) {
+        f->asked = true;
+        f->on_open(f);
+        return f->st != NULL;
+    }
+    if (f->on_open || f->up)
+        return true;
+    f->up = true;
+    if (f->seal)
+        flow_seal_release(f->seal, pass_held, f);
+    return true;
+}
+
 static void on_wake(struct wake *wake)
 {
     struct flow *f = container_of(wake, struct flow, wake);
-    struct link *l = stream_link(f->st);
+    struct link *l = link_of(f, f->st);
     struct buf *b;
     enum link_status st = link_open(l);
     if (st == LINK_OK) {
-        f->up = true;
+        if (!is_open(f))
+            return;
         while ((st = link_recv(l, &b)) == LINK_OK)
             buf_put(b); // a flow has no bytes of its own
     }
@@ -47,7 +78,8 @@ bool flow_start(struct flow *f, struct forward *fw, struct stream *st, const cha
         fw->stats.flows_limited++;
         stream_refuse(st, WHY_LIMIT, "too many flows here");
         stream_reset(st, WHY_LIMIT);
-        link_close(stream_link(st));
+        link_close(link_of(f, st));
+        flow_seal_free(f->seal);
         return false;
     }
     f->st = st;
@@ -60,15 +92,22 @@ bool flow_start(struct flow *f, struct forward *fw, struct stream *st, const cha
     fw->flow_count++;
     fw->stats.flows++;
     stream_set_user(st, f);
-    link_own(stream_link(st), &f->wake);
+    link_own(link_of(f, st), &f->wake);
     wake_post(fw->w, &f->wake);
     forward_sweep(fw);
     return true;
 }
 
+static bool send_one(struct flow *f, const void *data, size_t len)
+{
+    if (!f->seal)
+        return stream_send_dgram(f->st, data, len);
+    return f->up ? flow_seal_send(f->seal, f->st, data, len) : flow_seal_hold(f->seal, data, len);
+}
+
 bool flow_send(struct flow *f, const void *data, size_t len)
 {
-    if (!f->st || !stream_send_dgram(f->st, data, len)) {
+    if (!f->st || !send_one(f, data, len)) {
         f->dropped++;
         f->fw->stats.dgrams_dropped++;
         return false;
@@ -85,7 +124,9 @@ void flow_stop(struct flow *f)
     if (!f->st)
         return;
     stream_set_user(f->st, NULL);
-    link_close(stream_link(f->st));
+    link_close(link_of(f, f->st));
+    flow_seal_free(f->seal);
+    f->seal = NULL;
     f->st = NULL;
     wake_cancel(&f->wake);
     list_del(&f->node);
@@ -108,8 +149,16 @@ void flow_on_dgram(struct session *s, struct stream *st, const uint8_t *data, si
 {
     struct flow *f = stream_user(st);
     (void)s;
+    uint8_t plain[DGRAM_MAX];
     if (!f)
         return;
+    bool is_early = f->on_open && !f->up; // nobody was admitted yet
+    if (f->seal && (is_early || !flow_seal_open(f->seal, plain, &len, data, len))) {
+        f->dropped++;
+        f->fw->stats.dgrams_dropped++;
+        return;
+    }
+    data = f->seal ? plain : data;
     f->heard_ms = f->fw->w->now_ms;
     f->in++;
     f->in_bytes += len;

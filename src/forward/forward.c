@@ -102,9 +102,10 @@ json_t *forward_flows_json(const struct forward *fw)
     json_t *rows = json_array();
     list_each((struct list *)&fw->flows, it) {
         const struct flow *f = list_entry(it, struct flow, node);
-        json_t *row = json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "kind", f->kind, "from",
+        json_t *row = json_pack("{s:s, s:o, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "kind", f->kind, "from",
                                 addr_json(&f->origin), "to", foreign_json(f->dest ? f->dest : ""), "state",
-                                f->up ? "open" : "opening", "packets_sent", (json_int_t)f->out, "packets_received", (json_int_t)f->in, "sent",
+                                f->up ? "open" : "opening", "sealed", f->seal ? "yes" : "no",
+                                "packets_sent", (json_int_t)f->out, "packets_received", (json_int_t)f->in, "sent",
                                 (json_int_t)f->out_bytes, "received", (json_int_t)f->in_bytes, "dropped",
                                 (json_int_t)f->dropped, "idle_ms", (json_int_t)(fw->w->now_ms - f->heard_ms), "age_ms",
                                 age_ms(fw, f->opened_us));

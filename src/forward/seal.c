@@ -9,11 +9,10 @@
 #include "link/tls.h"
 
 #define ANSWER_HEAD 3 // code 2, length 1; then a text for people
-#define ALPN_PREFIX "culvert/sealed/1:"
 
-static void alpn_of(char out[256], const char *service)
+static void alpn_of(char out[256], const char *service, bool datagram)
 {
-    snprintf(out, 256, ALPN_PREFIX "%.*s", (int)strcspn(service, "@"), service);
+    snprintf(out, 256, "culvert/sealed%s/1:%.*s", datagram ? "-udp" : "", (int)strcspn(service, "@"), service);
 }
 
 // The asking end -----------------------------------------------------------------------------------------------
@@ -158,7 +157,7 @@ struct link *seal_over(const struct seal_way *way, struct stream *st, const char
 {
     struct seal *s = calloc(1, sizeof(*s));
     char alpn[256];
-    alpn_of(alpn, service);
+    alpn_of(alpn, service, stream_is_datagram(st));
     struct tls_options o = {.ctx = way->client, .pins = peer->pins, .pin_count = peer->pin_count, .who = service,
                             .alpn = alpn, .early = true, .whole = true};
     if (!s || !(s->service = strdup(service)))
@@ -168,38 +167,70 @@ struct link *seal_over(const struct seal_way *way, struct stream *st, const char
     return &s->link;
 }
 
+enum seal_choice seal_choose(const struct seal_way *way, struct frame_open *open, struct seal_peer *peer, struct err *e)
+{
+    enum seal_choice choice = way && open->kind == OPEN_SERVICE ? way->choose(way->owner, open->host, peer, e) : SEAL_PLAIN;
+    open->sealed = choice == SEAL_SEALED;
+    return choice;
+}
+
 // The answering end --------------------------------------------------------------------------------------------
+
+struct link *seal_accept(const struct seal_way *way, struct stream *st, const struct frame_open *open)
+{
+    char alpn[256];
+    alpn_of(alpn, open->host, open->datagram);
+    struct tls_options o = {.ctx = way->server, .server = true, .who = open->agent[0] ? open->agent : "the asker",
+                            .alpn = alpn, .whole = true};
+    stream_accept_sealed(st);
+    return tls_over(stream_link(st), &o, NULL);
+}
+
+void seal_note_asker(struct seal_asker *asker, const struct frame_open *open)
+{
+    *asker = (struct seal_asker){.has_identity = open->has_identity};
+    memcpy(asker->identity, open->identity, sizeof(asker->identity));
+    memcpy(asker->name, open->agent, sizeof(asker->name));
+}
+
+bool seal_admits(const struct seal_way *way, struct link *tls, const struct seal_asker *asker, struct err *e)
+{
+    uint8_t pin[32];
+    if (tls_peer_pin(tls, pin))
+        return way->admit(way->owner, pin, asker, e);
+    err_set(e, ERR_UNTRUSTED, WHY_POLICY, "the asker proved no key");
+    return false;
+}
+
+void seal_answer(struct link *tls, const struct err *err)
+{
+    unsigned code = !err ? 0 : err->why ? err->why : WHY_INTERNAL;
+    const char *text = err ? err_text(err) : "";
+    size_t len = strnlen(text, FRAME_TEXT_MAX);
+    uint8_t out[ANSWER_HEAD + FRAME_TEXT_MAX] = {(uint8_t)(code >> 8), (uint8_t)code, (uint8_t)len};
+    memcpy(out + ANSWER_HEAD, text, len);
+    link_send(tls, buf_copy(&tls->w->pool, out, ANSWER_HEAD + len));
+}
 
 struct sealed_target {
     struct seal_asker asker;
-    bool admitted;
+    bool proved;
 };
 
 static bool admit(struct conduit *c, struct err *e)
 {
     struct sealed_target *t = c->ask.owner;
-    const struct seal_way *way = c->fw->seal;
-    uint8_t pin[32];
-    t->admitted = true; // what is said from now on is said inside
-    if (!tls_peer_pin(c->ask.caller, pin)) {
-        err_set(e, ERR_UNTRUSTED, WHY_POLICY, "the asker proved no key");
-        return false;
-    }
-    return way->admit(way->owner, pin, &t->asker, e);
+    t->proved = true; // what is said from now on is said inside
+    return seal_admits(c->fw->seal, c->ask.caller, &t->asker, e);
 }
 
 static void answer(struct conduit *c, const struct err *err, const struct addr *bound)
 {
     struct sealed_target *t = c->ask.owner;
-    unsigned code = !err ? 0 : err->why ? err->why : WHY_INTERNAL;
-    const char *text = err ? err_text(err) : "";
-    size_t len = strnlen(text, FRAME_TEXT_MAX);
-    uint8_t out[ANSWER_HEAD + FRAME_TEXT_MAX] = {(uint8_t)(code >> 8), (uint8_t)code, (uint8_t)len};
     (void)bound;
-    if (!t->admitted)
+    if (!t->proved)
         return; // there is no inside yet
-    memcpy(out + ANSWER_HEAD, text, len);
-    link_send(c->ask.caller, buf_copy(&c->fw->w->pool, out, ANSWER_HEAD + len));
+    seal_answer(c->ask.caller, err);
     if (err)
         conduit_linger(c);
 }
@@ -213,20 +244,12 @@ static void on_end(struct conduit *c, const struct err *err)
 void seal_target(struct forward *fw, struct stream *st, const struct target_ask *ask, const struct conduit_ask *conduit)
 {
     static const struct conduit_ops ops = {.admit = admit, .answer = answer, .on_end = on_end};
-    const struct frame_open *open = ask->sealed;
     struct sealed_target *t = calloc(1, sizeof(*t));
     struct conduit_ask own = *conduit;
-    char alpn[256];
-    alpn_of(alpn, open->host);
-    struct tls_options o = {.ctx = fw->seal->server, .server = true, .who = open->agent[0] ? open->agent : "the asker",
-                            .alpn = alpn, .whole = true};
     if (!t)
         abort();
-    t->asker.has_identity = open->has_identity;
-    memcpy(t->asker.identity, open->identity, sizeof(t->asker.identity));
-    memcpy(t->asker.name, open->agent, sizeof(t->asker.name));
-    stream_accept_sealed(st);
-    own.caller = tls_over(stream_link(st), &o, NULL);
+    seal_note_asker(&t->asker, ask->sealed);
+    own.caller = seal_accept(fw->seal, st, ask->sealed);
     own.ops = &ops;
     own.owner = t;
     conduit_to_target(fw, &own, ask->host, ask->port, ask->allows, ask->ctx);

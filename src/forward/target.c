@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "core/log.h"
 #include "forward/conduit.h"
 #include "forward/flow.h"
 #include "forward/seal.h"
@@ -35,6 +36,9 @@ struct udp_target {
     struct udp_out out;
     forward_allows_fn *allows;
     void *ctx;
+    char host[256]; // sealed: to be resolved once the asker is admitted
+    uint16_t port;
+    struct seal_asker asker;
     struct grave grave;
 };
 
@@ -77,14 +81,34 @@ static bool allows(void *ctx, const char *name, const struct addr *to, bool udp)
 static void on_ready(struct udp_out *o, const struct err *err)
 {
     struct udp_target *t = container_of(o, struct udp_target, out);
-    if (!err) {
+    if (t->flow.seal)
+        seal_answer(flow_seal_link(t->flow.seal), err);
+    else if (!err)
         stream_accept(t->flow.st, &o->to);
-        t->flow.up = true;
+    else
+        stream_refuse(t->flow.st, err->why ? err->why : WHY_INTERNAL, err_text(err));
+    t->flow.up = !err;
+    if (!err)
         return;
-    }
-    stream_refuse(t->flow.st, err->why ? err->why : WHY_INTERNAL, err_text(err));
     t->flow.fw->stats.flows_failed++;
     udp_end(t);
+}
+
+// Sealed: the asker has proved a key.
+static void on_sealed(struct flow *f)
+{
+    struct udp_target *t = container_of(f, struct udp_target, flow);
+    struct link *tls = flow_seal_link(f->seal);
+    struct err e = ERR_INIT;
+    if (seal_admits(f->fw->seal, tls, &t->asker, &e)) {
+        udp_out_start(&t->out, f->fw, t->host, t->port);
+    } else {
+        log_event(LOG_INFO, "flow refused", LS("kind", f->kind), LS("to", f->dest), LS("reason", err_text(&e)));
+        seal_answer(tls, &e);
+        f->fw->stats.flows_failed++;
+        udp_end(t);
+    }
+    err_fini(&e);
 }
 
 static void open_udp(struct forward *fw, struct stream *st, const struct target_ask *ask, const char *text)
@@ -103,11 +127,21 @@ static void open_udp(struct forward *fw, struct stream *st, const struct target_
     t->flow.idle_ms = ask->idle_ms;
     t->flow.deliver = deliver;
     t->flow.on_end = on_flow_end;
+    if (ask->sealed) {
+        t->flow.on_open = on_sealed;
+        seal_note_asker(&t->asker, ask->sealed);
+        t->flow.seal = flow_seal_new(fw, seal_accept(fw->seal, st, ask->sealed), false);
+    }
     if (!flow_start(&t->flow, fw, st, text)) {
         free(t);
         return;
     }
-    udp_out_start(&t->out, fw, ask->host, ask->port);
+    if (!ask->sealed) {
+        udp_out_start(&t->out, fw, ask->host, ask->port);
+        return;
+    }
+    snprintf(t->host, sizeof(t->host), "%s", ask->host);
+    t->port = ask->port;
 }
 
 void target_open(struct forward *fw, struct stream *st, const struct target_ask *ask)

@@ -151,7 +151,7 @@ struct stream *session_open(struct session *s, struct frame_open *open)
     s->next_id += 2;
     struct stream *st = stream_new(s, id, open, NULL);
     st->limit_told = st->limit_max = open->window;
-    st->snd_limit = st->datagram ? 0 : WINDOW_EARLY;
+    st->snd_limit = st->datagram && !st->seal ? 0 : WINDOW_EARLY;
     uint8_t out[FRAME_HEAD + FRAME_CONTROL_MAX];
     st->note = buf_copy(&s->w->pool, out, frame_put_open(out, id, open));
     stream_due(st, DUE_OPEN);
@@ -396,7 +396,7 @@ int session_on_data(struct carrier *c, uint32_t id, uint64_t offset, struct buf 
         buf_put(b);
         return is_own(s, id) && id >= s->next_id ? session_broken(s, "stream %u: DATA for an id never used", id) : 0;
     }
-    if (st->datagram) {
+    if (st->datagram && !st->seal) {
         buf_put(b);
         return session_broken(s, "stream %u: DATA on a flow of datagrams", id);
     }

@@ -7,8 +7,8 @@ import pytest
 
 from conftest import PLAIN
 from testenv.culvert import must
-from testenv.net import abort, ask, connect, digest, echo, pattern_bytes, pattern_sha, recv_exactly, recv_to_end, \
-    reset_after_first
+from testenv.net import abort, ask, ask_udp, connect, digest, echo, pattern_bytes, pattern_sha, recv_exactly, \
+    recv_to_end, reset_after_first, udp
 from testenv.proc import free_port, wait_for
 
 BAD_RELAY = PLAIN.parent / "test/e2e/bad_relay"
@@ -246,6 +246,60 @@ def test_a_relay_cannot_call_the_asker_by_anothers_name(world):
     done = two.stdio()
     assert done.returncode == 5 and b"friend is known here by another pin" in done.stderr
     assert two.server.seen.empty()
+
+
+# Datagrams ----------------------------------------------------------------------------------------------------
+
+
+class TwoUdp(Two):
+    def __init__(self, world, pins="both", relay=None, offer_flags=(), ask_flags=()):
+        self.echo = world.udp_echo()
+        super().__init__(world, pins=pins, relay=relay, target=f"{self.echo.at}/udp", offer_flags=offer_flags,
+                         ask_flags=["-L", "0:it@near/udp", *ask_flags])
+
+    def udp_at(self):
+        return self.far.at(1)
+
+
+def test_datagrams_are_sealed_each_by_itself(world):
+    two = TwoUdp(world)
+    with udp(two.udp_at()) as s:
+        for size in (0, 1, 1200, 16319, 32768, 65507 - 24):
+            data = pattern_bytes(size, size)
+            assert ask_udp(s, data)[0] == data
+        assert [row["sealed"] for row in two.far.table("flows") + two.near.table("flows")] == ["yes", "yes"]
+    callers = [udp(two.udp_at()) for _ in range(10)]
+    for i, s in enumerate(callers):
+        assert ask_udp(s, b"%d" % i)[0] == b"%d" % i
+
+
+def test_the_first_datagrams_wait_for_the_handshake(world):
+    two = TwoUdp(world)
+    with udp(two.udp_at()) as s:
+        for i in range(10):
+            s.send(b"%d" % i)
+        assert [s.recv(100) for _ in range(10)] == [b"%d" % i for i in range(10)]
+
+
+@pytest.mark.parametrize("pins", ["none", "far", "near"])
+def test_datagrams_under_always_need_both_pins(world, pins):
+    two = TwoUdp(world, pins, offer_flags=["--seal", "always"], ask_flags=["--seal", "always"])
+    with udp(two.udp_at()) as s:
+        s.send(b"hello")
+        (two.near if pins == "far" else two.far).proc.wait_log("flow refused")
+    assert not two.echo.senders
+
+
+@pytest.mark.parametrize("how", ["unsealed", "liar"])
+def test_a_relay_cannot_take_the_seal_off_datagrams(world, how):
+    two = TwoUdp(world, "far", relay=cheating(world, how))
+    with udp(two.udp_at()) as s:
+        s.send(CANARY)
+        if how == "liar":
+            two.near.proc.wait_log("DATA on a flow")
+        else:
+            two.far.proc.wait_log("flow refused")
+    assert not two.echo.senders
 
 
 # What the relay sees ------------------------------------------------------------------------------------------
