@@ -23,7 +23,7 @@ static enum seal_choice choose(void *owner, const char *service, struct seal_pee
     }
     if (a->o->seal == AGENT_SEAL_AUTO)
         return SEAL_PLAIN;
-    err_set(e, ERR_UNTRUSTED, WHY_POLICY, "--seal always: no pin of %s is known here; culvert peer add %s PIN", name, name);
+    err_set(e, ERR_UNTRUSTED, WHY_POLICY, "--seal always: no pin of %s is known here; culvert peer add %s:PIN", name, name);
     return SEAL_REFUSED;
 }
 

@@ -17,11 +17,11 @@ HEALTHY = b"GET / HTTP/1.0\r\n\r\n"
 
 
 def pin_of(agent):
-    return must(agent.run("peer")).split()[2]
+    return must(agent.run("peer")).split()[0].partition(":")[2]
 
 
 def knows(agent, other, name=None):
-    must(agent.run("peer", "add", name or other.name, pin_of(other)))
+    must(agent.run("peer", "add", f"{name or other.name}:{pin_of(other)}"))
 
 
 class Two:
@@ -154,7 +154,7 @@ def test_64_mib_up(fast_world):
 def test_another_key_under_the_peers_name_is_refused(world):
     two = Two(world)
     must(two.far.run("peer", "remove", "near"))
-    must(two.far.run("peer", "add", "near", pin_of(two.far)))  # as if the relay had given the name to another agent
+    must(two.far.run("peer", "add", f"near:{pin_of(two.far)}"))  # as if the relay had given the name to another agent
     assert is_refused(two.at()), "a running agent follows"
     done = two.stdio()
     assert done.returncode == 4, done.stderr
@@ -242,7 +242,7 @@ def test_a_relay_cannot_choose_another_service(world):
 
 def test_a_relay_cannot_call_the_asker_by_anothers_name(world):
     two = Two(world, relay=cheating(world, "name"), pins="far")
-    must(two.near.run("peer", "add", "friend", pin_of(two.near)))
+    knows(two.near, two.near, "friend")
     done = two.stdio()
     assert done.returncode == 5 and b"friend is known here by another pin" in done.stderr
     assert two.server.seen.empty()
@@ -344,3 +344,40 @@ def test_the_relay_sees_no_plaintext(fast_world, pins):
     captured = record.read_bytes()
     assert len(captured) >= 2 * 8 * len(text), "all that was switched was recorded, both ways"
     assert (CANARY in captured) is expected
+
+
+# The command --------------------------------------------------------------------------------------------------
+
+
+def test_peer_shows_what_peer_takes(world):
+    relay = world.relay()
+    one, two = world.joined(relay, "one"), world.joined(relay, "two")
+    mine, *none = must(one.run("peer")).splitlines()
+    assert mine.startswith("one:") and mine.endswith(" (this agent)") and none == []
+    line = mine.split()[0]
+    for _ in range(2):
+        must(two.run("peer", "add", line))
+        assert must(two.run("peer")).splitlines()[1:] == [line]
+    must(two.run("peer", "remove", line))
+    assert two.run("peer", "remove", "one").returncode == 2
+    for words in (["add", "one"], ["add", "one:short"], ["add", line.replace("one", "o ne")], ["take", line]):
+        done = two.run("peer", *words)
+        assert done.returncode == 2 and "culvert peer" in done.stderr, words
+
+
+def test_invite_names_only_peers_that_are_enrolled(world):
+    relay = world.relay()
+    done = relay.run("invite", "--name", "x", "--peer", "nobody")
+    assert done.returncode == 2 and "nobody" in done.stderr and "culvert://" not in done.stdout
+
+
+def test_an_invitation_does_not_replace_a_known_pin(world):
+    relay = world.relay()
+    near, far = world.joined(relay, "near"), world.joined(relay, "far")
+    knows(far, far, "near")
+    line = relay.invite("far2", "--peer", "near")
+    done = far.run("join", "-", *far.trust(), stdin=line + "\n")
+    assert done.returncode == 4 and "culvert peer remove near" in done.stderr
+    must(far.run("peer", "remove", "near"))
+    must(far.run("join", "-", *far.trust(), stdin=line + "\n"))
+    assert must(far.run("peer")).splitlines()[1:] == [f"near:{pin_of(near)}"]
