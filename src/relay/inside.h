@@ -22,6 +22,8 @@
 #define VISIT_LISTENERS_MAX 256 // reverse listeners and offers of one session
 #define MEMBER_LISTENERS_MAX 512 // of all its sessions together
 #define DRAIN_TICK_MS 50
+#define PRESSURE_TICK_MS 1000    // between two looks for parked sessions while memory is short
+#define PRESSURE_PARKED_MS 10000 // shorter ones are left alone
 
 struct relay;
 
@@ -53,7 +55,7 @@ struct relay {
     uint64_t last_ticket, policy_reads; // of enrolments; of `grant` and `revoke`
     uv_signal_t signals[3]; // HUP, TERM, INT
     bool draining;
-    struct timer drain;
+    struct timer drain, pressure;
     uint64_t drain_until_ms, since;
     struct relay_stats stats;
     struct err err;
@@ -110,6 +112,11 @@ struct visit *visit_find(struct relay *r, const uint8_t pin[PIN_SIZE], const cha
                          const struct frame_hello *hello, bool *resumed);
 void visit_up(struct visit *v, struct conn *conn, bool resumed, const struct frame_hello *hello);
 void visit_end(struct visit *v, const char *why);
+
+// pressure.c: parked sessions whose memory is needed
+void pressure_init(struct relay *r);
+void pressure_watch(struct member *m);
+void pressure_fini(struct relay *r);
 
 // hello.c: who may come in
 void hello_on(struct front_caller *k, const struct frame_hello *hello);

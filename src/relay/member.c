@@ -33,6 +33,7 @@ static struct member *member_new(struct relay *r, const uint8_t pin[PIN_SIZE])
     m->r = r;
     memcpy(m->pin, pin, PIN_SIZE);
     budget_init(&m->budget, r->o->memory_agent, &r->budget);
+    pressure_watch(m);
     list_init(&m->visits);
     list_push(&r->members, &m->node);
     return m;

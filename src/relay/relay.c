@@ -324,6 +324,7 @@ static int start(struct relay *r, struct err *e)
     list_init(&r->members);
     timer_init(&r->drain, on_drain);
     budget_init(&r->budget, r->o->memory, NULL);
+    pressure_init(r);
     front_init(&r->front, r->w);
     r->front.paths = r->o->paths;
     r->front.path_count = r->o->path_count;
@@ -352,6 +353,7 @@ static void stop(struct relay *r)
     control_stop(r->control);
     close_ports(r);
     timer_stop(r->w, &r->drain);
+    pressure_fini(r);
     front_fini(&r->front);
     list_each(&r->members, mi) member_end(list_entry(mi, struct member, node), "the relay ends");
     if (r->fw_up)

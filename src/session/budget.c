@@ -94,8 +94,28 @@ void budget_give(struct budget *b, size_t n)
         serve(short_of);
 }
 
+static bool is_full(const struct budget *b)
+{
+    return b->used > b->max || b->max - b->used < slack(b) || b->sent > b->max / 2 || b->max / 2 - b->sent < slack(b);
+}
+
+static bool has_waiters(const struct budget *b)
+{
+    if (!list_empty(&b->waiters))
+        return true;
+    list_each((struct list *)&b->children, n)
+        if (has_waiters(list_entry(n, struct budget, siblings)))
+            return true;
+    return false;
+}
+
+bool budget_is_short(const struct budget *b) { return is_full(b) && has_waiters(b); }
+
 void budget_wait(struct budget *b, struct budget_waiter *w)
 {
     if (!list_linked(&w->node))
         list_push(&b->waiters, &w->node);
+    for (; b; b = b->parent)
+        if (b->on_short && is_full(b))
+            b->on_short(b);
 }

@@ -14,6 +14,8 @@ struct budget {
     struct list waiters;   // struct budget_waiter, of this budget only
     struct list siblings;  // node in the parent's children
     struct list children;
+    // Somebody waits for room, and this one has none: whoever holds memory in vain shall let go of it, later. May be NULL.
+    void (*on_short)(struct budget *b);
 };
 
 struct budget_waiter {
@@ -31,5 +33,7 @@ void budget_give(struct budget *b, size_t n); // serves waiters once there is so
 bool budget_has_to_send(const struct budget *b, size_t n);
 void budget_take_sent(struct budget *b, size_t n);
 void budget_give_sent(struct budget *b, size_t n);
+// Somebody waits in it or below, and it is itself full (or what was sent fills its half).
+bool budget_is_short(const struct budget *b);
 void budget_wait(struct budget *b, struct budget_waiter *w); // once
 #define BUDGET_SLACK_MAX 65536 // room at which waiters are served: an eighth of the budget, at most this

@@ -189,6 +189,19 @@ void session_each_stream(struct session *s, session_each_fn *fn, void *ctx)
     hash_each(&s->streams, each_one, &e);
 }
 
+static void add_held(struct hash_node *n, void *ctx)
+{
+    const struct stream *st = container_of(n, struct stream, node);
+    *(size_t *)ctx += st->twin ? 0 : st->snd.charge + st->rcv.charge + st->parts.charge;
+}
+
+size_t session_held(const struct session *s)
+{
+    size_t held = 0;
+    hash_each((struct hash *)&s->streams, add_held, &held);
+    return held;
+}
+
 // Frames in ----------------------------------------------------------------------------------------------------
 
 static int on_open(struct carrier *c, uint32_t id, const uint8_t *in, size_t len)

@@ -89,6 +89,7 @@ struct stream *session_open(struct session *s, struct frame_open *open);
 void session_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const char *text);
 bool session_is_up(const struct session *s);    // a carrier stands
 uint32_t session_rtt_us(const struct session *s); // of its quickest carrier; 0: unknown
+size_t session_held(const struct session *s); // bytes of the budget that its own streams hold; walks them
 // Takes every carrier away and tells their owners by on_output: they carry nothing any more.
 void session_detach(struct session *s);
 
