@@ -12,7 +12,7 @@
 struct end {
     struct session s;
     struct budget budget;
-    struct carrier c;
+    struct carrier c, second; // the second comes and goes
     struct stream *st[STREAMS]; // owned
     struct end *next;           // opened streams are switched to there
 };
@@ -96,9 +96,13 @@ static void on_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const
     CHECK(strlen(text) <= FRAME_TEXT_MAX);
 }
 
-static const struct session_ops ops = {on_open, on_dgram, on_goaway};
+static void on_suspect(struct session *s, struct carrier *c) { CHECK(c->s == s && c->live.suspect); }
+
+static const struct session_ops ops = {on_open, on_dgram, on_goaway, on_suspect};
 
 static void on_output(struct carrier *c) { (void)c; }
+
+static struct carrier *one_of(struct end *e, uint32_t n) { return (n & 1) && e->second.s ? &e->second : &e->c; }
 
 static void end_init(struct world *x, struct end *e, bool is_agent)
 {
@@ -129,7 +133,7 @@ static void deliver(struct world *x, uint32_t n)
     x->out = NULL;
     while (b && b->len && !x->broken && x->target.c.s) {
         size_t piece = n && n < b->len ? n : b->len;
-        x->broken = carrier_recv(&x->target.c, buf_copy(&x->w.pool, buf_data(b), piece)) < 0;
+        x->broken = carrier_recv(one_of(&x->target, n), buf_copy(&x->w.pool, buf_data(b), piece)) < 0;
         buf_skip(b, piece);
         CHECK(!x->broken || err_is(&x->target.s.err));
     }
@@ -272,13 +276,13 @@ static void act(struct world *x, struct end *e, struct input *in)
     }
 }
 
-static void carry(struct world *x, struct end *from, struct end *to)
+static void carry(struct world *x, struct end *from, struct end *to, uint32_t n)
 {
     struct buf *b = buf_get(&x->w.pool);
-    if (!carrier_fill(&from->c, b)) {
+    if (!carrier_fill(one_of(from, n), b)) {
         buf_put(b);
     } else if (to) {
-        CHECK(carrier_recv(&to->c, b) == 0); // honest ends stay honest
+        CHECK(carrier_recv(one_of(to, n), b) == 0); // honest ends stay honest
     } else {
         buf_put(b);
     }
@@ -288,6 +292,15 @@ static void restart(struct end *e)
 {
     carrier_down(&e->c);
     carrier_up(&e->s, &e->c, on_output, e);
+}
+
+// A carrier beside the first, at both ends of what is behind.
+static void toggle(struct end *e)
+{
+    if (e->second.s)
+        carrier_down(&e->second);
+    else
+        carrier_up(&e->s, &e->second, on_output, e);
 }
 
 static void rest(struct world *x, struct input *in)
@@ -308,6 +321,7 @@ static void rest(struct world *x, struct input *in)
         x->w.now_us += (uint64_t)what << 9;
         x->w.now_ms = x->w.now_us / 1000;
         (void)!carrier_tick(&x->target.c);
+        (void)!carrier_tick(&x->target.second);
         if (x->switched) {
             (void)!carrier_tick(&x->behind.c);
             (void)!carrier_tick(&x->b.c);
@@ -315,15 +329,21 @@ static void rest(struct world *x, struct input *in)
         return;
     case 3:
         worker_turn(&x->w);
+        if ((what & 24) == 8) {
+            toggle(&x->target);
+        } else if ((what & 24) == 16 && x->switched) {
+            toggle(&x->behind);
+            toggle(&x->b);
+        }
         return;
     case 4:
     case 5:
-        carry(x, &x->target, NULL);
+        carry(x, &x->target, NULL, what >> 3);
         return;
     default:
         if (x->switched) {
-            carry(x, &x->behind, &x->b);
-            carry(x, &x->b, &x->behind);
+            carry(x, &x->behind, &x->b, what >> 3);
+            carry(x, &x->b, &x->behind, what >> 3);
         }
     }
 }
