@@ -181,6 +181,10 @@ static void send_early(struct conduit *c)
         return;
     while (link_room(c->far) > 0 && link_recv(c->ask.caller, &b) == LINK_OK) {
         c->sent_early += b->len;
+        if (c->sealed) { // the other has proved its key and has the bytes: nobody else is asked any more
+            free(c->opening->open);
+            c->opening->open = NULL;
+        }
         if (c->opening->open)
             bufq_push(&c->opening->early, buf_copy(&c->fw->w->pool, buf_data(b), b->len));
         link_send(c->far, b);
