@@ -241,6 +241,7 @@ static void fini(struct agent *a)
     locals_close(a);
     if (a->reverses)
         reverses_close(a);
+    http_proxy_free(a->http);
     socks_server_free(a->socks);
     socks_server_free(a->reverse_socks);
     if (a->has_forward)

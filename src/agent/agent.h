@@ -38,12 +38,14 @@ struct agent_options {
     struct agent_connect connect;
     const struct spec_forward *locals, *reverses, *socks; // -L; -R (with and without DEST); -D
     size_t local_count, reverse_count, socks_count;
+    const struct spec_forward *https; // --http: HTTP proxies here, of the form of -D
+    size_t http_count;
     const struct spec_offer *offers;
     size_t offer_count;
     const struct rule *allows; // --allow: what reverse SOCKS may reach
     size_t allow_count;
     const struct spec_dest *stdio; // -W; NULL: none
-    const char *socks_login;       // file "user:password", 0600; NULL: none asked for
+    const char *socks_login;       // of SOCKS and HTTP callers: file "user:password", 0600; NULL: none asked for
     enum agent_seal seal;
     bool once;
     int ready_fd;                  // -1: none

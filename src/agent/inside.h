@@ -11,6 +11,7 @@
 #include "forward/entry.h"
 #include "forward/forward.h"
 #include "forward/seal.h"
+#include "forward/http_proxy.h"
 #include "forward/socks.h"
 #include "trust/policy.h"
 
@@ -22,12 +23,13 @@
 
 struct agent;
 
-struct local { // -L or -D
+struct local { // -L, -D or --http
     struct agent *a;
     const struct spec_forward *spec;
     char dest[SPEC_TEXT_MAX];
     struct entry *entry;       // -L
-    struct listener *listener; // -D
+    struct listener *listener; // -D, --http
+    bool http;
 };
 
 enum reverse_state { REVERSE_IDLE, REVERSE_ASKED, REVERSE_UP, REVERSE_REFUSED };
@@ -76,6 +78,7 @@ struct agent {
     struct reverse *reverses;
     size_t reverse_count;
     struct socks_server *socks, *reverse_socks;
+    struct http_proxy *http;
     struct policy *policy; // what reverse SOCKS may reach
     struct control *control;
     uv_signal_t signals[3];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What listens at the agent: -L and -D, and -W, which is a caller that is there from the start.
+// What listens at the agent: -L, -D and --http, and -W, which is a caller that is there from the start.
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,7 +65,9 @@ static void on_socks_caller(void *owner, struct link *link, const struct addr *p
     socklen_t len = sizeof(ss);
     if (getsockname(tcp_fd(link), (struct sockaddr *)&ss, &len) == 0 && addr_from(&local, (struct sockaddr *)&ss, len))
         addr_unmap(&local);
-    if (l->a->life == AGENT_RUNNING)
+    if (l->a->life == AGENT_RUNNING && l->http)
+        http_proxy_accept(l->a->http, link, peer);
+    else if (l->a->life == AGENT_RUNNING)
         socks_server_accept(l->a->socks, link, peer, &local);
     else
         link_close(link);
@@ -75,7 +77,7 @@ static int start_socks(struct agent *a, struct err *e)
 {
     char *login = NULL;
     size_t len;
-    if (a->o->socks_count == 0 && a->o->reverse_count == 0)
+    if (a->o->socks_count == 0 && a->o->reverse_count == 0 && a->o->http_count == 0)
         return 0;
     if (a->o->socks_login) {
         if (file_read(a->o->socks_login, true, &login, &len, e) < 0)
@@ -90,6 +92,7 @@ static int start_socks(struct agent *a, struct err *e)
                                 login);
     a->reverse_socks = socks_server_new(&a->fw, &(struct socks_way){.connect = reverse_connect, .listen = reverse_listen,
                                                                     .allows = reverse_allows, .owner = a}, login);
+    a->http = http_proxy_new(&a->fw, &(struct socks_way){.connect = socks_connect, .owner = a}, login);
     if (login)
         file_wipe(login, len);
     return 0;
@@ -138,13 +141,15 @@ int locals_open(struct agent *a, struct err *e)
     const struct agent_options *o = a->o;
     if (start_socks(a, e) < 0)
         return -1;
-    a->locals = calloc(o->local_count + o->socks_count + 1, sizeof(*a->locals));
+    a->locals = calloc(o->local_count + o->socks_count + o->http_count + 1, sizeof(*a->locals));
     if (!a->locals)
         abort();
-    for (size_t i = 0; i < o->local_count + o->socks_count; i++) {
+    size_t socks_end = o->local_count + o->socks_count;
+    for (size_t i = 0; i < socks_end + o->http_count; i++) {
         struct local *l = &a->locals[a->local_count];
         l->a = a;
-        l->spec = i < o->local_count ? &o->locals[i] : &o->socks[i - o->local_count];
+        l->http = i >= socks_end;
+        l->spec = i < o->local_count ? &o->locals[i] : l->http ? &o->https[i - socks_end] : &o->socks[i - o->local_count];
         if (!l->spec->socks)
             spec_dest_text(&l->spec->dest, l->dest);
         if (open_one(l, e) < 0)

@@ -23,7 +23,7 @@ static void add_local(json_t *rows, const struct local *l)
         a = l->entry ? entry_addr(l->entry, i) : l->listener ? listener_addr(l->listener, i) : NULL;
         if (!a)
             return;
-        json_array_append_new(rows, forward_row(l->spec->socks ? "socks" : "local", addr_text(a, at), l->spec->udp,
+        json_array_append_new(rows, forward_row(l->http ? "http" : l->spec->socks ? "socks" : "local", addr_text(a, at), l->spec->udp,
                                                 l->spec->socks ? "" : l->dest, "up"));
     }
 }

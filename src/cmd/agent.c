@@ -17,7 +17,8 @@ static const struct option own_options[] = {
      "listen at the relay; comes out here; without DEST: SOCKS5 there, out "
      "here"},
     {"socks", 'D', "ADDR", OPT_MANY, "SOCKS5 here, with UDP; comes out at the relay"},
-    {"socks-login", 0, "FILE", 0, "user:password asked of SOCKS5 callers, from a file of mode 0600"},
+    {"http", 0, "ADDR", OPT_MANY, "HTTP proxy here, for CONNECT and http:// URLs; comes out at the relay"},
+    {"socks-login", 0, "FILE", 0, "user:password asked of SOCKS5 and HTTP callers, from a file of mode 0600"},
     {"offer", 0, "NAME=DEST[/udp]", OPT_MANY, "a service for other agents: NAME@this-agent"},
     {"stdio", 'W', "DEST", OPT_ARGV, "stdin and stdout are the stream; implies --once"},
     {"allow", 0, "RULE", OPT_MANY,
@@ -39,7 +40,7 @@ static const struct option *const join_tables[] = {connect_options, NULL};
 
 struct parsed {
     struct connect connect;
-    struct spec_forward *locals, *reverses, *socks;
+    struct spec_forward *locals, *reverses, *socks, *https;
     struct spec_offer *offers;
     struct rules allows;
     struct spec_dest stdio;
@@ -91,10 +92,12 @@ static int parse_forwards(const struct options *o, struct parsed *p, struct err 
     p->locals = parse_all(o, "local", sizeof *p->locals, parse_local, &a->local_count, e);
     p->reverses = p->locals ? parse_all(o, "reverse", sizeof *p->reverses, parse_reverse, &a->reverse_count, e) : NULL;
     p->socks = p->reverses ? parse_all(o, "socks", sizeof *p->socks, parse_socks, &a->socks_count, e) : NULL;
-    p->offers = p->socks ? parse_all(o, "offer", sizeof *p->offers, parse_offer, &a->offer_count, e) : NULL;
+    p->https = p->socks ? parse_all(o, "http", sizeof *p->https, parse_socks, &a->http_count, e) : NULL;
+    p->offers = p->https ? parse_all(o, "offer", sizeof *p->offers, parse_offer, &a->offer_count, e) : NULL;
     a->locals = p->locals;
     a->reverses = p->reverses;
     a->socks = p->socks;
+    a->https = p->https;
     a->offers = p->offers;
     if (!p->offers)
         return -1;
@@ -131,9 +134,10 @@ static int parse(struct options *o, const char *state, struct parsed *p, struct 
     p->a.udp_idle_ms = (uint32_t)idle;
     p->a.comeback_ms = (uint32_t)comeback;
     p->a.seal = (enum agent_seal)which_seal;
-    if (!p->a.stdio && !p->a.local_count && !p->a.reverse_count && !p->a.socks_count && !p->a.offer_count)
+    if (!p->a.stdio && !p->a.local_count && !p->a.reverse_count && !p->a.socks_count && !p->a.http_count &&
+        !p->a.offer_count)
         return err_set(e, ERR_USAGE, WHY_NONE,
-                       "culvert agent: nothing to do: say -L, -R, -D, -W or --offer; see culvert "
+                       "culvert agent: nothing to do: say -L, -R, -D, --http, -W or --offer; see culvert "
                        "agent --help");
     return 0;
 }
@@ -150,6 +154,7 @@ static int run_agent(struct options *o, struct err *e)
     free(p.locals);
     free(p.reverses);
     free(p.socks);
+    free(p.https);
     free(p.offers);
     free(state);
     return status;
@@ -203,6 +208,7 @@ const struct command command_agent = {
                 "  culvert agent -L 5353:10.0.0.53:53/udp            the same for UDP\n"
                 "  culvert agent -R '*:8080:localhost:80'            port 8080 of the relay is port 80 here\n"
                 "  culvert agent -D 1080                             curl -x socks5h://localhost …\n"
+                "  culvert agent --http 3128                         https_proxy=http://localhost:3128 curl …\n"
                 "  culvert agent --offer ssh=localhost:22            others reach ssh@this-agent\n"
                 "  culvert agent -L 2222:ssh@site7                   … like this\n"
                 "  culvert agent --proxy http://proxy:3128 -L …      through that proxy\n"

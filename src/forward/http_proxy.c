@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forward/http_proxy.h"
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "forward/http_request.h"
+#include "link/head.h"
+
+struct http_proxy {
+    struct forward *fw;
+    struct socks_way way;
+    char *login; // "Basic …", owned, wiped
+    struct list callers;
+    unsigned count;
+};
+
+struct caller {
+    struct list node;
+    struct http_proxy *p;
+    struct link *link;
+    struct head_reader reader;
+    struct addr origin;
+    struct wake wake;
+    struct timer deadline;
+    bool ending; // a refusal is on its way out
+    struct grave grave;
+};
+
+static void bury(struct grave *g) { free(container_of(g, struct caller, grave)); }
+
+// The link has another owner, or is closed, by then.
+static void drop(struct caller *c)
+{
+    struct worker *w = c->p->fw->w;
+    head_fini(&c->reader);
+    wake_cancel(&c->wake);
+    timer_stop(w, &c->deadline);
+    list_del(&c->node);
+    c->p->count--;
+    worker_bury(w, &c->grave, bury);
+}
+
+static void say(struct link *l, const char *status, const char *headers, const char *text)
+{
+    char out[1024];
+    int n = snprintf(out, sizeof(out), "HTTP/1.1 %s\r\n%sContent-Type: text/plain\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s\n",
+                     status, headers, strlen(text) + 1, text);
+    link_send(l, buf_copy(&l->w->pool, out, n < (int)sizeof(out) ? (size_t)n : sizeof(out) - 1));
+}
+
+static void refuse(struct caller *c, const char *status, const char *headers, const char *text)
+{
+    say(c->link, status, headers, text);
+    c->ending = true;
+    link_shut(c->link, SHUT_END);
+    timer_set(c->p->fw->w, &c->deadline, 3000);
+}
+
+// What was asked for ----------------------------------------------------------------------------------------------
+
+static bool is_host_char(char c) { return (unsigned char)c > 0x20 && c != 0x7f && !strchr("/@?#\\\"<>", c); }
+
+// host[:port], brackets taken off. standard 0: a port must be there.
+static bool take_authority(struct http_text t, uint16_t standard, struct socks_dest *d)
+{
+    const char *colon = memrchr(t.at, ':', t.len), *bracket = memrchr(t.at, ']', t.len);
+    unsigned port = standard;
+    size_t len = t.len;
+    if (colon && (!bracket || colon > bracket)) {
+        len = (size_t)(colon - t.at);
+        port = 0;
+        for (const char *p = colon + 1; p < t.at + t.len; p++) {
+            if (*p < '0' || *p > '9' || (port = port * 10 + (unsigned)(*p - '0')) > 65535)
+                return false;
+        }
+    }
+    *d = (struct socks_dest){.is_name = true, .port = (uint16_t)port};
+    bool is_ip6 = len > 2 && t.at[0] == '[' && t.at[len - 1] == ']';
+    if (is_ip6)
+        t.at++, len -= 2;
+    if (len == 0 || len > SOCKS_NAME_MAX || port == 0)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (!is_host_char(t.at[i]) || (!is_ip6 && strchr(":[]", t.at[i])))
+            return false;
+    }
+    memcpy(d->host, t.at, len);
+    return true;
+}
+
+// http://authority/path; *path is "" for none.
+static bool take_url(struct http_text target, struct http_text *authority, struct http_text *path)
+{
+    static const char scheme[] = "http://";
+    size_t n = sizeof(scheme) - 1;
+    if (target.len < n || !http_text_is_nocase((struct http_text){target.at, n}, scheme))
+        return false;
+    *authority = (struct http_text){target.at + n, 0};
+    while (n + authority->len < target.len && !strchr("/?#", authority->at[authority->len]))
+        authority->len++;
+    *path = (struct http_text){authority->at + authority->len, target.len - n - authority->len};
+    return true;
+}
+
+static bool is_ours(const struct http_head *h, struct http_text name)
+{
+    static const char *const hop[] = {"Connection", "Keep-Alive", "Host", "TE", "Upgrade", NULL};
+    char text[64];
+    if (name.len > 6 && http_text_is_nocase((struct http_text){name.at, 6}, "Proxy-"))
+        return true;
+    for (const char *const *it = hop; *it; it++)
+        if (http_text_is_nocase(name, *it))
+            return true;
+    if (name.len >= sizeof(text))
+        return false;
+    memcpy(text, name.at, name.len);
+    text[name.len] = 0;
+    return http_has_token(h, "Connection", text) && !http_text_is_nocase(name, "Content-Length") &&
+           !http_text_is_nocase(name, "Transfer-Encoding");
+}
+
+static bool add(struct buf *b, struct http_text t) { return buf_append(b, t.at, t.len) == t.len; }
+
+static bool add_word(struct buf *b, const char *word) { return add(b, (struct http_text){word, strlen(word)}); }
+
+// The request as the origin shall see it (RFC 9112 3.2.1), the only one on its connection. NULL: too long.
+static struct buf *rewrite(struct pool *pool, const struct http_head *h, struct http_text authority, struct http_text path)
+{
+    struct buf *b = buf_get(pool);
+    b->start = 0;
+    bool good = add(b, h->method) && add_word(b, " ") && (path.len && *path.at == '/' ? true : add_word(b, "/")) && add(b, path) &&
+                add_word(b, h->minor ? " HTTP/1.1\r\nHost: " : " HTTP/1.0\r\nHost: ") && add(b, authority) &&
+                add_word(b, "\r\nConnection: close\r\n");
+    for (size_t i = 0; good && i < h->count; i++) {
+        if (!is_ours(h, h->headers[i].name))
+            good = add(b, h->headers[i].name) && add_word(b, ": ") && add(b, h->headers[i].value) && add_word(b, "\r\n");
+    }
+    if (good && add_word(b, "\r\n"))
+        return b;
+    buf_put(b);
+    return NULL;
+}
+
+// On its way ------------------------------------------------------------------------------------------------------
+
+static const char *status_of(enum err_why why)
+{
+    switch (why) {
+    case WHY_POLICY:
+        return "403 Forbidden";
+    case WHY_TIMEOUT:
+        return "504 Gateway Timeout";
+    case WHY_LIMIT:
+        return "503 Service Unavailable";
+    default:
+        return "502 Bad Gateway";
+    }
+}
+
+static void answer_failure(struct conduit *c, const struct err *err)
+{
+    char text[512];
+    snprintf(text, sizeof(text), "%s: %s", c->ask.dest, err_text(err));
+    say(c->ask.caller, status_of(err->why), "", text);
+    conduit_linger(c);
+}
+
+static void answer_connect(struct conduit *c, const struct err *err, const struct addr *bound)
+{
+    static const char yes[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+    if (err)
+        answer_failure(c, err);
+    else
+        link_send(c->ask.caller, buf_copy(&c->ask.caller->w->pool, yes, sizeof(yes) - 1));
+}
+
+static void answer_plain(struct conduit *c, const struct err *err, const struct addr *bound)
+{
+    if (err)
+        answer_failure(c, err);
+}
+
+static void connect_to(struct caller *c, const struct socks_dest *dest, struct buf *early, const struct http_head *h)
+{
+    static const struct conduit_ops connect_ops = {.answer = answer_connect}, plain_ops = {.answer = answer_plain};
+    char text[320];
+    struct bufq rest = {0};
+    struct http_proxy *p = c->p;
+    struct socks_dest to = *dest;
+    snprintf(text, sizeof(text), strchr(to.host, ':') ? "[%s]:%u" : "%s:%u", to.host, to.port);
+    struct buf *head = c->reader.text;
+    size_t used = c->reader.used;
+    c->reader.text = NULL;
+    if (head->len > used)
+        bufq_push(&rest, buf_copy(&p->fw->w->pool, buf_data(head) + used, head->len - used));
+    head_rest(&c->reader, &rest);
+    struct link *link = http_request_over(c->link, &rest, h); // before the text goes that the head points into
+    buf_put(head);
+    struct conduit_ask ask = {.kind = "http", .caller = link, .origin = c->origin, .dest = text, .early = early,
+                              .ops = h ? &plain_ops : &connect_ops};
+    drop(c);
+    p->way.connect(p->way.owner, &ask, &to);
+}
+
+static bool is_known(const struct http_proxy *p, const struct http_head *h)
+{
+    const struct http_text *said = http_get(h, "Proxy-Authorization");
+    if (!p->login)
+        return true;
+    return said && said->len == strlen(p->login) && CRYPTO_memcmp(said->at, p->login, said->len) == 0;
+}
+
+// True: the caller is gone from here.
+static bool asked(struct caller *c, const struct http_head *h)
+{
+    struct socks_dest dest;
+    struct http_text authority, path;
+    if (!is_known(c->p, h)) {
+        refuse(c, "407 Proxy Authentication Required", "Proxy-Authenticate: Basic realm=\"culvert\", charset=\"UTF-8\"\r\n",
+               "This proxy wants the user and password of --socks-login.");
+    } else if (http_text_is(h->method, "CONNECT")) {
+        if (take_authority(h->target, 0, &dest)) {
+            connect_to(c, &dest, NULL, NULL);
+            return true;
+        }
+        refuse(c, "400 Bad Request", "", "CONNECT takes host:port.");
+    } else if (!take_url(h->target, &authority, &path) || !take_authority(authority, 80, &dest)) {
+        refuse(c, "400 Bad Request", "", "This is an HTTP proxy: it takes CONNECT host:port and http:// URLs.");
+    } else {
+        struct buf *early = rewrite(&c->p->fw->w->pool, h, authority, path);
+        if (early) {
+            connect_to(c, &dest, early, h);
+            return true;
+        }
+        refuse(c, "431 Request Header Fields Too Large", "", "The request's head is too long.");
+    }
+    return false;
+}
+
+static void on_wake(struct wake *wake)
+{
+    struct caller *c = container_of(wake, struct caller, wake);
+    struct http_head h;
+    const char *why = NULL;
+    struct buf *b;
+    enum link_status s = LINK_OK;
+    if (!c->ending) {
+        s = head_read(&c->reader, c->link, true, &h, &why);
+        if (s == LINK_OK && asked(c, &h))
+            return;
+        if (s == LINK_FAILED && why)
+            refuse(c, "400 Bad Request", "", why);
+        else if (s == LINK_AGAIN)
+            return;
+    }
+    while (c->ending && (s = link_recv(c->link, &b)) == LINK_OK)
+        buf_put(b);
+    if (s == LINK_AGAIN)
+        return;
+    link_close(c->link);
+    drop(c);
+}
+
+static void on_deadline(struct timer *timer)
+{
+    struct caller *c = container_of(timer, struct caller, deadline);
+    link_close(c->link);
+    drop(c);
+}
+
+void http_proxy_accept(struct http_proxy *p, struct link *link, const struct addr *origin)
+{
+    struct caller *c = p->count < HTTP_PROXY_CALLERS_MAX ? calloc(1, sizeof(*c)) : NULL;
+    if (!c) {
+        link_close(link);
+        return;
+    }
+    c->p = p;
+    c->link = link;
+    c->origin = *origin;
+    wake_init(&c->wake, on_wake);
+    timer_init(&c->deadline, on_deadline);
+    timer_set(p->fw->w, &c->deadline, HTTP_PROXY_MS);
+    list_push(&p->callers, &c->node);
+    p->count++;
+    link_own(link, &c->wake);
+    wake_post(p->fw->w, &c->wake);
+}
+
+struct http_proxy *http_proxy_new(struct forward *fw, const struct socks_way *way, const char *login)
+{
+    struct http_proxy *p = calloc(1, sizeof(*p));
+    size_t len = login ? strlen(login) : 0;
+    if (!p || (login && !(p->login = malloc(len / 3 * 4 + 16))))
+        abort();
+    if (login) {
+        memcpy(p->login, "Basic ", 6);
+        EVP_EncodeBlock((uint8_t *)p->login + 6, (const uint8_t *)login, (int)len);
+    }
+    p->fw = fw;
+    p->way = *way;
+    list_init(&p->callers);
+    return p;
+}
+
+void http_proxy_free(struct http_proxy *p)
+{
+    if (!p)
+        return;
+    list_each(&p->callers, it) {
+        struct caller *c = list_entry(it, struct caller, node);
+        link_close(c->link);
+        drop(c);
+    }
+    if (p->login)
+        OPENSSL_cleanse(p->login, strlen(p->login));
+    free(p->login);
+    free(p);
+}
