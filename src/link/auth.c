@@ -6,7 +6,8 @@
 #include <string.h>
 #include "core/log.h"
 
-static const struct auth_scheme *const schemes[] = {&auth_digest, &auth_basic}; // strongest first
+static const struct auth_scheme *const schemes[] = {&auth_negotiate, &auth_digest, &auth_ntlm, &auth_basic}; // strongest first
+#define CHALLENGES "Proxy-Authenticate"
 #define SCHEMES (sizeof(schemes) / sizeof(schemes[0]))
 
 void auth_wipe(char **text)
@@ -46,7 +47,31 @@ static void drop_scheme(struct auth *a)
     free(a->state);
     a->state = NULL;
     a->scheme = NULL;
-    a->sent = false;
+    a->sent = a->presented = false;
+}
+
+// What the last 407 offered, kept for the case that the strongest turns out to be impossible.
+struct offered {
+    struct http_head head;
+    char text[HTTP_HEAD_MAX];
+};
+
+static void keep(struct auth *a, const struct http_head *h)
+{
+    struct offered *o = a->offered;
+    size_t at = 0;
+    if (!o && !(o = a->offered = malloc(sizeof(*o))))
+        abort();
+    o->head = (struct http_head){.status = 407};
+    for (size_t i = 0; i < h->count; i++) {
+        struct http_text v = h->headers[i].value;
+        if (!http_text_is_nocase(h->headers[i].name, CHALLENGES) || v.len > sizeof(o->text) - at)
+            continue;
+        memcpy(o->text + at, v.at, v.len);
+        o->head.headers[o->head.count++] =
+            (struct http_header){{CHALLENGES, sizeof(CHALLENGES) - 1}, {o->text + at, v.len}};
+        at += v.len;
+    }
 }
 
 void auth_free(struct auth *a)
@@ -57,6 +82,7 @@ void auth_free(struct auth *a)
     drop_scheme(a);
     auth_wipe(&a->value);
     auth_wipe(&a->line);
+    free(a->offered);
     free(a->host);
     free(a);
 }
@@ -71,8 +97,10 @@ void auth_begin(struct auth *a, struct link *l)
 void auth_end(struct auth *a)
 {
     login_leave(&a->turn);
-    if (a->link && a->scheme && a->scheme->reset)
+    if (a->link && a->scheme && a->scheme->connection) {
         a->scheme->reset(a);
+        a->sent = a->presented = false;
+    }
     a->link = NULL;
 }
 
@@ -86,31 +114,6 @@ static enum link_status present(struct auth *a, struct err *e)
     if (s == LINK_FAILED)
         err_set(e, ERR_UNREACHED, WHY_POLICY, "the proxy refused user or password before; correct them, then start again or send HUP");
     return s;
-}
-
-enum link_status auth_line(struct auth *a, const char *target, const char **line, struct err *e)
-{
-    enum link_status s;
-    *line = "";
-    if (!a->scheme) {
-        if (a->login && a->login->state == LOGIN_REFUSED) { // not even a question: its answer would be the same
-            err_set(e, ERR_UNREACHED, WHY_POLICY,
-                    "the proxy refused user or password before; correct them, then start again or send HUP");
-            return LINK_FAILED;
-        }
-        a->rounds++;
-        return LINK_OK;
-    }
-    if ((s = present(a, e)) != LINK_OK || (s = a->scheme->answer(a, target, e)) != LINK_OK)
-        return s;
-    auth_wipe(&a->line);
-    if (asprintf(&a->line, "Proxy-Authorization: %s\r\n", a->value) < 0)
-        abort();
-    auth_wipe(&a->value);
-    a->sent = true;
-    a->rounds++;
-    *line = a->line;
-    return LINK_OK;
 }
 
 // --- answers
@@ -130,7 +133,7 @@ static bool walk(struct auth *a, const struct http_head *h, each_fn *each, void 
     for (size_t i = 0; i < h->count; i++) {
         struct http_text list = h->headers[i].value;
         struct challenge c;
-        if (!http_text_is_nocase(h->headers[i].name, "Proxy-Authenticate"))
+        if (!http_text_is_nocase(h->headers[i].name, CHALLENGES))
             continue;
         while (challenge_next(&list, &c))
             if (each(a, &c, ctx))
@@ -201,7 +204,7 @@ static bool choose(struct auth *a, const struct http_head *h, unsigned offered)
         }
         if (t.why && !a->reason[0])
             snprintf(a->reason, sizeof(a->reason), "%s", t.why);
-        free(a->state);
+        free(a->state); // only of a scheme that keeps plain memory in take
         a->state = NULL;
     }
     return false;
@@ -232,8 +235,10 @@ static void explain(const struct auth *a, const struct offers *o, char *out, siz
     else if (a->reason[0] && a->login && (o->bits & a->allowed & AUTH_BASIC))
         snprintf(out, size, "%s; Basic would show the password to everybody on the way: if you accept that, say --proxy-auth basic",
                  a->reason);
+    else if (a->reason[0] && !a->login && (o->bits & a->allowed & ~(unsigned)AUTH_NEGOTIATE))
+        snprintf(out, size, "%s; or %s", a->reason, login);
     else if (a->reason[0])
-        snprintf(out, size, "%s%s%s", a->reason, a->login ? "" : "; or ", a->login ? "" : login);
+        snprintf(out, size, "%s", a->reason);
     else
         snprintf(out, size, "%s", a->login ? "nothing of that can be used here" : login);
 }
@@ -247,19 +252,20 @@ static bool refuse(struct err *e, const struct offers *o, const char *what, cons
 bool auth_challenged(struct auth *a, const struct http_head *h, struct err *e)
 {
     struct offers o = {0};
-    char why[512];
+    char why[640];
     walk(a, h, note_offer, &o);
+    keep(a, h);
     if (a->rounds >= AUTH_ROUNDS_MAX)
         return refuse(e, &o, "", "it asks again and again");
     if (a->sent && walk(a, h, asks_for_more, NULL))
         return true;
     if (a->sent) {
         a->tried |= a->scheme->bit;
-        if (a->scheme->needs_login && (o.bits & a->scheme->bit)) { // else nobody looked at it
+        if (a->presented && a->scheme->needs_login && (o.bits & a->scheme->bit)) { // else nobody looked at it
             login_told(&a->turn, false);
             return refuse(e, &o, "user or password refused; ", "correct them; they are not tried again until then");
         }
-        snprintf(a->reason, sizeof(a->reason), "%s was refused", a->scheme->name);
+        snprintf(a->reason, sizeof(a->reason), "its %s was tried and refused", a->scheme->name);
     }
     if (choose(a, h, o.bits))
         return true;
@@ -267,11 +273,62 @@ bool auth_challenged(struct auth *a, const struct http_head *h, struct err *e)
     return refuse(e, &o, "", why);
 }
 
+// The chosen scheme failed before anything of it was sent.
+static bool next_best(struct auth *a, struct err *e)
+{
+    struct offers o = {0};
+    char why[640];
+    if (!a->offered)
+        return false;
+    a->tried |= a->scheme->bit;
+    if (!a->reason[0])
+        snprintf(a->reason, sizeof(a->reason), "%s", err_text(e));
+    err_fini(e);
+    walk(a, &a->offered->head, note_offer, &o);
+    if (choose(a, &a->offered->head, o.bits))
+        return true;
+    explain(a, &o, why, sizeof(why));
+    return refuse(e, &o, "", why);
+}
+
+enum link_status auth_line(struct auth *a, const char *target, const char **line, struct err *e)
+{
+    enum link_status s;
+    *line = "";
+    if (!a->scheme) {
+        if (a->login && a->login->state == LOGIN_REFUSED) { // not even a question: its answer would be the same
+            err_set(e, ERR_UNREACHED, WHY_POLICY,
+                    "the proxy refused user or password before; correct them, then start again or send HUP");
+            return LINK_FAILED;
+        }
+        a->rounds++;
+        return LINK_OK;
+    }
+    for (;;) {
+        if ((s = present(a, e)) != LINK_OK)
+            return s;
+        if ((s = a->scheme->answer(a, target, e)) != LINK_FAILED || a->sent)
+            break;
+        if (!next_best(a, e)) // impossible here: no ticket, no library
+            return LINK_FAILED;
+    }
+    if (s != LINK_OK)
+        return s;
+    auth_wipe(&a->line);
+    if (asprintf(&a->line, "Proxy-Authorization: %s\r\n", a->value) < 0)
+        abort();
+    auth_wipe(&a->value);
+    a->sent = true;
+    a->rounds++;
+    *line = a->line;
+    return LINK_OK;
+}
+
 bool auth_stays(const struct auth *a) { return a->scheme && a->scheme->connection && a->sent; }
 
 void auth_accepted(struct auth *a)
 {
-    if (a->sent && a->scheme->needs_login) {
+    if (a->presented && a->scheme->needs_login) {
         login_told(&a->turn, true);
         a->login->scheme = a->scheme->bit;
     }

@@ -21,6 +21,7 @@ static enum link_status answer(struct auth *a, const char *target, struct err *e
     EVP_EncodeBlock((uint8_t *)value + 6, (uint8_t *)pair, len);
     auth_wipe(&pair);
     auth_set_value(a, value);
+    a->presented = true;
     return LINK_OK;
 }
 

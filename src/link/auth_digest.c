@@ -53,6 +53,7 @@ static enum link_status answer(struct auth *a, const char *target, struct err *e
         return LINK_FAILED;
     }
     auth_set_value(a, value);
+    a->presented = true;
     return LINK_OK;
 }
 

@@ -18,7 +18,7 @@ struct auth_scheme {
     void (*reset)(struct auth *a); // the connection is gone, or the scheme; may be NULL
 };
 
-extern const struct auth_scheme auth_basic, auth_digest;
+extern const struct auth_scheme auth_basic, auth_digest, auth_ntlm, auth_negotiate;
 
 struct auth {
     struct worker *w;
@@ -30,9 +30,10 @@ struct auth {
     bool encrypted;
     const struct auth_scheme *scheme; // chosen; NULL: none yet
     bool sent;                        // an answer of it is out
+    bool presented;                   // and what the password made was in it
+    struct offered *offered;          // by the last 407; NULL: none yet
     unsigned rounds;
-    const char *out;  // why the strongest scheme is out, in words
-    char reason[256];
+    char reason[352]; // why the strongest scheme is out
     char *value, *line; // wiped
     void *state; // of the scheme
 };

@@ -2,9 +2,12 @@
 """Proxies of every kind, as packaged, beside those of programs.py."""
 import hashlib
 import os
+from pathlib import Path
 
 from .proc import Proc
 from .programs import Program, Squid, certificate, find, quietly
+
+HERE = Path(__file__).resolve().parent
 
 
 class Dante(Program):
@@ -48,21 +51,55 @@ class TlsFront(Program):
         return self.launch(find("haproxy"), "-db", "-f", config)
 
 
+class Kdc(Program):
+    """A KDC of its own for TEST.REALM with alice and the proxy at localhost; `env` is what its clients need."""
+
+    def start(self):
+        if os.getuid() == 0:
+            for parent in (self.folder, *self.folder.parents[:-1]):
+                parent.chmod(parent.stat().st_mode | 0o5)
+        self.config = self.write(
+            "krb5.conf", "[libdefaults]", "  default_realm = TEST.REALM", "  dns_lookup_kdc = false", "  dns_lookup_realm = false",
+            "  dns_canonicalize_hostname = false", "  rdns = false", "  udp_preference_limit = 1", "[realms]", "  TEST.REALM = {",
+            f"    kdc = 127.0.0.1:{self.port}", "  }", "[domain_realm]", "  localhost = TEST.REALM")
+        profile = self.write(
+            "kdc.conf", "[kdcdefaults]", f"  kdc_listen = 127.0.0.1:{self.port}", f"  kdc_tcp_listen = 127.0.0.1:{self.port}",
+            "[realms]", "  TEST.REALM = {", f"    database_name = {self.folder}/principal", f"    key_stash_file = {self.folder}/stash",
+            f"    acl_file = {self.folder}/acl", "  }")
+        self.env = {"KRB5_CONFIG": str(self.config), "KRB5CCNAME": f"FILE:{self.folder}/tickets"}
+        self.keytab = self.folder / "proxy.keytab"
+        server = {**os.environ, **self.env, "KRB5_KDC_PROFILE": str(profile)}
+        quietly(find("kdb5_util"), "create", "-s", "-P", "master", "-r", "TEST.REALM", env=server)
+        for query in ("addprinc -pw secret alice", "addprinc -randkey HTTP/localhost", f"ktadd -k {self.keytab} HTTP/localhost"):
+            quietly(find("kadmin.local"), "-r", "TEST.REALM", "-q", query, env=server)
+        self.keytab.chmod(0o644)
+        self.proc = Proc([find("krb5kdc"), "-n", "-r", "TEST.REALM"], self.log, env=server)
+        self.proc.wait_port(self.port)
+        return self
+
+    def kinit(self):
+        quietly("kinit", "alice", input=b"secret\n", env={**os.environ, **self.env})
+
+    def kdestroy(self):
+        quietly("kdestroy", env={**os.environ, **self.env})
+
+
 class AuthSquid(Squid):
     """squid that wants to know who calls, by these schemes in this order; `tries` are the requests that said so."""
 
-    def start(self, *schemes, login=("user", "secret"), extra=(), env=None):
+    def start(self, *schemes, login=("user", "secret"), kdc=None):
         self.open_folder()
+        self.keytab = kdc and kdc.keytab
         self.access = self.folder / "access.log"
         lines = [line for scheme in schemes for line in getattr(self, scheme)(*login)]
-        config = self.write("squid.conf", *extra, *lines,
+        config = self.write("squid.conf", *lines,
                             'logformat who %rm %ru %>Hs [%{Proxy-Authorization}>h] %un',
                             f"http_port 127.0.0.1:{self.port}", "acl named proxy_auth REQUIRED", "http_access allow named",
                             "http_access deny all", "cache deny all", "cache_mem 1 MB", f"pid_filename {self.folder}/squid.pid",
                             f"access_log stdio:{self.access} who", f"cache_log {self.folder}/cache.log", "shutdown_lifetime 0",
                             f"coredump_dir {self.folder}", "visible_hostname squid.test", "netdb_filename none",
                             "max_filedescriptors 1024", "logfile_rotate 0")
-        self.proc = Proc([find("squid"), "-N", "-f", config], self.log, env=env)
+        self.proc = Proc([find("squid"), "-N", "-f", config], self.log, env=kdc and kdc.env)
         self.proc.wait_port(self.port)
         return self
 
@@ -76,6 +113,15 @@ class AuthSquid(Squid):
         passwords = self.write("digests", f"{user}:the, realm:{a1}")
         return [f"auth_param digest program /usr/lib/squid/digest_file_auth -c {passwords}",
                 "auth_param digest realm the, realm", "auth_param digest children 1"]
+
+    def ntlm(self, user, password):
+        users = self.write("ntlm-users", f"TESTDOM:{user}:{password}")
+        return [f"auth_param ntlm program /usr/bin/python3 {HERE / 'ntlm_helper.py'} {users}", "auth_param ntlm children 1",
+                "auth_param ntlm keep_alive on"]
+
+    def negotiate(self, user, password):
+        return [f"auth_param negotiate program /usr/lib/squid/negotiate_kerberos_auth -k {self.keytab} -s HTTP/localhost@TEST.REALM",
+                "auth_param negotiate children 1", "auth_param negotiate keep_alive on"]
 
     def lines(self):
         return self.output().splitlines()
