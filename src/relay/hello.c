@@ -39,7 +39,7 @@ static void admit(struct front_caller *k, const char *name)
         refuse(k, WELCOME_WAIT, "too many sessions of this agent", "too many sessions");
         return;
     }
-    if (resumed && hello.carrier <= v->s.carrier_number) {
+    if (!visit_take_number(v, hello.carrier)) {
         refuse(k, WELCOME_WAIT, "this carrier's number was used", "carrier number used");
         return;
     }

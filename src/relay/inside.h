@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inside of the relay, for the files of this folder only: the relay itself, its members (enrolled identities that
 // are here now), their visits (sessions) and what those have asked for. The relay owns members, a member its visits, a
-// visit its session, its carrier and its listeners. Everything lives on one worker.
+// visit its session, its carriers and its listeners. Everything lives on one worker.
 #pragma once
 #include <jansson.h>
 #include "control/control.h"
@@ -18,6 +18,7 @@
 
 #define RELAY_PORTS_MAX 32    // --listen and --listen-plain
 #define MEMBER_VISITS_MAX 64  // sessions of one identity
+#define VISIT_CARRIERS_MAX 12   // carriers of one session: an agent's eight, and suspect ones that are being replaced
 #define MEMBER_STREAMS_MAX 8192 // of all its sessions together, either way
 #define VISIT_LISTENERS_MAX 256 // reverse listeners and offers of one session
 #define MEMBER_LISTENERS_MAX 512 // of all its sessions together
@@ -76,13 +77,27 @@ struct visit {
     struct list node;
     struct member *m;
     struct session s;
-    struct conn *conn; // NULL: parked
+    struct list carriers; // struct berth, the newest last; empty: parked
+    unsigned carrier_count;
+    uint32_t number_top;  // highest carrier number seen; bit n of number_used: n below it was used
+    uint64_t number_used;
     struct timer park;
     struct list listeners;
     unsigned listener_count;
+    uint64_t since, resumed; // moment; how often it came back from being parked
+    uint64_t ended_ms;       // when a carrier ended last, and why; 0: none did
+    char ended[200];
+    struct grave grave;
+};
+
+struct berth { // one carrier of a visit
+    struct list node;
+    struct visit *v;
+    struct conn *conn;
+    uint32_t number;
     char peer[ADDR_TEXT_MAX], tls[64];
     enum { VISIT_INNER, VISIT_PEELED, VISIT_INTERCEPTED } how;
-    uint64_t up_ms, since;
+    uint64_t up_ms;
     struct grave grave;
 };
 
@@ -110,6 +125,9 @@ void member_end(struct member *m, const char *why); // ends its visits; it is fr
 // The visit of this session, or a new one; *resumed says which. NULL: no more sessions for this identity now.
 struct visit *visit_find(struct relay *r, const uint8_t pin[PIN_SIZE], const char *name,
                          const struct frame_hello *hello, bool *resumed);
+static inline bool visit_is_up(const struct visit *v) { return v->carrier_count > 0; }
+// Whether this carrier number was not used yet; it is from now on.
+bool visit_take_number(struct visit *v, uint32_t number);
 void visit_up(struct visit *v, struct conn *conn, bool resumed, const struct frame_hello *hello);
 void visit_end(struct visit *v, const char *why);
 

@@ -63,18 +63,28 @@ static const char *session_text(const struct visit *v, char out[9])
     return out;
 }
 
-static void log_down(struct visit *v, const char *reason)
+static void bury_berth(struct grave *g) { free(container_of(g, struct berth, grave)); }
+
+// The carrier is over; its streams go on by the others, if there are any.
+static void leave(struct berth *b, const char *reason)
 {
+    struct visit *v = b->v;
+    struct worker *w = v->m->r->w;
     char id[9];
+    snprintf(v->ended, sizeof v->ended, "%s", reason);
+    v->ended_ms = w->now_ms;
+    conn_free(b->conn);
+    list_del(&b->node);
+    v->carrier_count--;
     log_event(LOG_INFO, "carrier down", LS("agent", v->m->name), LS("session", session_text(v, id)),
-              LS("peer", v->peer), LS("reason", reason), LN("seconds", (v->m->r->w->now_ms - v->up_ms) / 1000));
+              LN("carrier", b->number), LS("peer", b->peer), LS("reason", v->ended),
+              LN("seconds", (w->now_ms - b->up_ms) / 1000), LN("carriers_left", v->carrier_count));
+    worker_bury(w, &b->grave, bury_berth);
 }
 
-static void drop_conn(struct visit *v)
+static void leave_all(struct visit *v, const char *reason)
 {
-    if (v->conn)
-        conn_free(v->conn);
-    v->conn = NULL;
+    list_each(&v->carriers, it) leave(list_entry(it, struct berth, node), reason);
 }
 
 void visit_end(struct visit *v, const char *why)
@@ -84,12 +94,10 @@ void visit_end(struct visit *v, const char *why)
     char id[9];
     if (!list_linked(&v->node))
         return;
-    if (v->conn)
-        log_down(v, why);
+    leave_all(v, why);
     log_event(LOG_INFO, "session ended", LS("agent", v->m->name), LS("session", session_text(v, id)),
               LS("reason", why));
     list_del(&v->node);
-    drop_conn(v);
     timer_stop(r->w, &v->park);
     list_each(&v->listeners, it) relay_listener_end(list_entry(it, struct relay_listener, node), WHY_LOST);
     err_set(&e, ERR_FAILED, WHY_LOST, "session ended: %s", why);
@@ -119,20 +127,31 @@ static const struct session_ops visit_session_ops = {
 
 static void on_hello_again(struct conn *c, const struct frame_hello *hello) {}
 
+static void park(struct visit *v)
+{
+    struct relay *r = v->m->r;
+    char id[9];
+    if (v->s.goaway_seen) {
+        visit_end(v, "the agent left");
+    } else if (r->draining) {
+        visit_end(v, "nobody can come back to a relay that is going down");
+    } else {
+        log_event(LOG_INFO, "session parked", LS("agent", v->m->name), LS("session", session_text(v, id)),
+                  LS("reason", v->ended), LN("streams", v->s.stream_count), LN("seconds", r->o->park_ms / 1000));
+        timer_set(r->w, &v->park, r->o->park_ms);
+    }
+}
+
 static void on_down(struct conn *c, const struct err *err, const struct frame_welcome *refusal)
 {
-    struct visit *v = c->owner;
-    struct relay *r = v->m->r;
-    log_down(v, err_is(&v->s.err) ? err_text(&v->s.err) : err_text(err));
-    drop_conn(v);
-    if (err_is(&v->s.err))
+    struct berth *b = c->owner;
+    struct visit *v = b->v;
+    bool broken = err_is(&v->s.err);
+    leave(b, broken ? err_text(&v->s.err) : err_text(err));
+    if (broken)
         visit_end(v, "the agent broke the protocol");
-    else if (v->s.goaway_seen)
-        visit_end(v, "the agent left");
-    else if (r->draining)
-        visit_end(v, "nobody can come back to a relay that is going down");
-    else
-        timer_set(r->w, &v->park, r->o->park_ms);
+    else if (!visit_is_up(v))
+        park(v);
 }
 
 static const struct conn_ops visit_conn_ops = {.on_hello = on_hello_again, .on_down = on_down};
@@ -157,7 +176,7 @@ static bool make_room(struct member *m)
     {
         struct visit *v = list_entry(it, struct visit, node);
         n++;
-        if (!v->conn)
+        if (!visit_is_up(v))
             oldest = v;
     }
     if (n < MEMBER_VISITS_MAX)
@@ -180,6 +199,7 @@ static struct visit *visit_new(struct member *m, const struct frame_hello *hello
     v->s.has_birth = true;
     timer_init(&v->park, on_park_over);
     list_init(&v->listeners);
+    list_init(&v->carriers);
     list_push_front(&m->visits, &v->node);
     m->visit_count++;
     return v;
@@ -217,26 +237,95 @@ static int peel_state(const struct frame_hello *hello, const struct link_facts *
 
 static const char *const how_names[] = {"no", "yes", "intercepted"};
 
-void visit_up(struct visit *v, struct conn *conn, bool resumed, const struct frame_hello *hello)
+bool visit_take_number(struct visit *v, uint32_t number)
+{
+    uint32_t up = number > v->number_top ? number - v->number_top : 0, below = v->number_top - number;
+    if (up) {
+        v->number_used = up < 64 ? v->number_used << up : 0;
+        v->number_top = number;
+        below = 0;
+    }
+    if (below >= 64 || v->number_used >> below & 1) // what is so old counts as used
+        return false;
+    v->number_used |= (uint64_t)1 << below;
+    return true;
+}
+
+static void close_given_up(struct visit *v, const struct frame_hello *hello)
+{
+    list_each(&v->carriers, it)
+    {
+        struct berth *b = list_entry(it, struct berth, node);
+        for (unsigned i = 0; i < hello->given_up_count; i++) {
+            if (b->number == hello->given_up[i]) {
+                leave(b, "given up by the agent");
+                break;
+            }
+        }
+    }
+}
+
+// The one that was silent longest makes room.
+static void bound_carriers(struct visit *v)
+{
+    struct berth *worst = NULL;
+    list_each(&v->carriers, it)
+    {
+        struct berth *b = list_entry(it, struct berth, node);
+        if (!worst || b->conn->carrier.live.heard_us < worst->conn->carrier.live.heard_us)
+            worst = b;
+    }
+    if (v->carrier_count >= VISIT_CARRIERS_MAX)
+        leave(worst, "too many carriers of this session");
+}
+
+static struct berth *berth_new(struct visit *v, struct conn *conn, uint32_t number)
 {
     const struct link_facts *facts = conn_facts(conn);
-    struct frame_welcome welcome = {.status = WELCOME_OK, .flags = resumed ? WELCOME_RESUMED : 0};
-    char id[9];
-    if (v->conn)
-        log_down(v, "replaced by a newer one");
-    drop_conn(v);
-    timer_stop(v->m->r->w, &v->park);
-    snprintf(welcome.name, sizeof welcome.name, "%s", v->m->name);
-    v->s.carrier_number = hello->carrier;
-    v->conn = conn;
-    v->up_ms = v->m->r->w->now_ms;
-    conn->owner = v;
+    struct berth *b = calloc(1, sizeof *b);
+    if (!b)
+        abort();
+    b->v = v;
+    b->conn = conn;
+    b->number = number;
+    b->up_ms = v->m->r->w->now_ms;
+    addr_text(&facts->peer, b->peer);
+    snprintf(b->tls, sizeof b->tls, "%.15s", facts->tls_version);
+    list_push(&v->carriers, &b->node);
+    v->carrier_count++;
+    conn->owner = b;
     conn->ops = &visit_conn_ops;
-    addr_text(&facts->peer, v->peer);
-    snprintf(v->tls, sizeof v->tls, "%.15s", facts->tls_version);
+    return b;
+}
+
+static void log_up(const struct berth *b, bool resumed, uint64_t took_ms)
+{
+    const struct visit *v = b->v;
+    char id[9];
+    log_event(LOG_INFO, "carrier up", LS("agent", v->m->name), LS("session", session_text(v, id)),
+              LN("carrier", b->number), LS("peer", b->peer), LS("tls", *b->tls ? b->tls : "none"),
+              LS("peeled", how_names[b->how]), LS("resumed", resumed ? "yes" : "no"), LN("carriers", v->carrier_count));
+    if (took_ms != UINT64_MAX)
+        log_event(LOG_INFO, "reconnected", LS("agent", v->m->name), LS("session", session_text(v, id)),
+                  LS("reason", v->ended), LN("took_ms", took_ms), LN("streams", v->s.stream_count));
+}
+
+void visit_up(struct visit *v, struct conn *conn, bool resumed, const struct frame_hello *hello)
+{
+    struct worker *w = v->m->r->w;
+    const struct link_facts *facts = conn_facts(conn);
+    struct frame_welcome welcome = {.status = WELCOME_OK, .flags = resumed ? WELCOME_RESUMED : 0};
+    bool stood = visit_is_up(v);
+    close_given_up(v, hello);
+    bound_carriers(v);
+    // Carriers beside others replace nothing; one that comes to none, or instead of those given up, is a repair.
+    bool repair = resumed && !(stood && visit_is_up(v) && hello->given_up_count == 0);
+    uint64_t took_ms = repair ? w->now_ms - v->ended_ms : UINT64_MAX;
+    v->resumed += resumed && !stood;
+    timer_stop(w, &v->park);
+    snprintf(welcome.name, sizeof welcome.name, "%s", v->m->name);
+    struct berth *b = berth_new(v, conn, hello->carrier);
     conn_welcome(conn, &v->s, &welcome);
-    v->how = peel_state(hello, facts, &welcome);
-    log_event(LOG_INFO, "carrier up", LS("agent", v->m->name), LS("session", session_text(v, id)), LS("peer", v->peer),
-              LS("tls", *v->tls ? v->tls : "none"), LS("peeled", how_names[v->how]),
-              LS("resumed", resumed ? "yes" : "no"));
+    b->how = peel_state(hello, facts, &welcome);
+    log_up(b, resumed, took_ms);
 }

@@ -79,7 +79,7 @@ static struct visit *find_offer(struct relay *r, const char *agent, const char *
     list_each(&m->visits, it)
     {
         struct visit *v = list_entry(it, struct visit, node);
-        if (v->conn && visit_offers(v, service))
+        if (visit_is_up(v) && visit_offers(v, service))
             return v;
     }
     return NULL;

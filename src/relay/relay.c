@@ -265,7 +265,7 @@ static void drain(struct relay *r)
         list_each(&m->visits, vi)
         {
             struct visit *v = list_entry(vi, struct visit, node);
-            if (v->conn)
+            if (visit_is_up(v))
                 session_goaway(&v->s, 0, 2000, "the relay is going down");
             else
                 visit_end(v, "nobody can come back to a relay that is going down");

@@ -5,17 +5,72 @@
 
 static const char *const how_names[] = {"inner", "peeled", "intercepted"};
 
+static void session_text(const struct visit *v, char out[9])
+{
+    const uint8_t *id = v->s.id;
+    snprintf(out, 9, "%02x%02x%02x%02x", id[0], id[1], id[2], id[3]);
+}
+
+// Of the carrier that is best to look at: the newest.
+static const struct berth *newest(const struct visit *v)
+{
+    return visit_is_up(v) ? list_entry(v->carriers.prev, struct berth, node) : NULL;
+}
+
 static json_t *row_of_visit(const struct visit *v)
 {
     char id[9];
     const struct session *s = &v->s;
-    snprintf(id, sizeof id, "%02x%02x%02x%02x", s->id[0], s->id[1], s->id[2], s->id[3]);
-    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:s}", "agent", v->m->name, "state",
-                     v->conn ? "up" : "parked", "peer", v->peer, "trust", how_names[v->how], "tls", v->tls, "rtt_ms",
-                     (json_int_t)(session_rtt_us(s) / 1000), "streams", (json_int_t)s->stream_count, "bytes_in",
-                     (json_int_t)s->stats.bytes_in, "bytes_out", (json_int_t)s->stats.bytes_out, "memory_bytes",
-                     (json_int_t)v->m->budget.used, "since", (json_int_t)v->since, "session", id)
+    const struct berth *b = newest(v);
+    session_text(v, id);
+    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:i,s:I}", "agent", v->m->name, "state",
+                     b ? "up" : "parked", "peer", b ? b->peer : "", "trust", b ? how_names[b->how] : "", "tls",
+                     b ? b->tls : "", "rtt_ms", (json_int_t)(session_rtt_us(s) / 1000), "streams",
+                     (json_int_t)s->stream_count, "bytes_in", (json_int_t)s->stats.bytes_in, "bytes_out",
+                     (json_int_t)s->stats.bytes_out, "memory_bytes", (json_int_t)v->m->budget.used, "since",
+                     (json_int_t)v->since, "session", id, "carriers", (int)v->carrier_count, "resumed",
+                     (json_int_t)v->resumed)
                ?: json_object();
+}
+
+static json_t *row_of_berth(const struct berth *b)
+{
+    const struct carrier *c = &b->conn->carrier;
+    const struct session *s = &b->v->s;
+    uint64_t now = s->w->now_ms;
+    char id[9];
+    session_text(b->v, id);
+    return json_pack("{s:s,s:s,s:I,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "agent", b->v->m->name, "session", id,
+                     "carrier", (json_int_t)b->number, "state", c->live.suspect ? "suspect" : "up", "peer", b->peer,
+                     "trust", how_names[b->how], "tls", b->tls, "rtt_ms", (json_int_t)(c->live.srtt_us / 1000),
+                     "age_ms", (json_int_t)(now - b->up_ms), "silent_ms",
+                     (json_int_t)((s->w->now_us - c->live.heard_us) / 1000), "streams", (json_int_t)c->stream_count,
+                     "bytes_in", (json_int_t)c->bytes_in, "bytes_out", (json_int_t)c->bytes_out)
+               ?: json_object();
+}
+
+static void add_carriers(const struct visit *v, json_t *rows)
+{
+    list_each((struct list *)&v->carriers, it)
+        json_array_append_new(rows, row_of_berth(list_entry(it, struct berth, node)));
+}
+
+// A session as `status` shows it: its carriers, and what became of the last one that ended.
+static void add_session(const struct visit *v, json_t *rows)
+{
+    json_t *carriers = json_array(), *row;
+    char id[9];
+    session_text(v, id);
+    add_carriers(v, carriers);
+    row = json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:o}", "agent", v->m->name, "session", id, "state",
+                    visit_is_up(v) ? "up" : "parked", "streams", (json_int_t)v->s.stream_count, "resumed",
+                    (json_int_t)v->resumed, "streams_moved", (json_int_t)v->s.stats.moved, "bytes_replayed",
+                    (json_int_t)v->s.stats.replayed, "carriers", carriers)
+              ?: json_object();
+    if (v->ended_ms)
+        json_object_set_new(row, "last_end", json_pack("{s:s,s:I}", "reason", v->ended, "ago_ms",
+                                                       (json_int_t)(v->s.w->now_ms - v->ended_ms)));
+    json_array_append_new(rows, row);
 }
 
 static json_t *with_pin(json_t *row, const struct visit *v)
@@ -52,7 +107,7 @@ static void add_services(const struct visit *v, json_t *rows)
         if (!l->offer)
             continue;
         snprintf(name, sizeof name, "%.63s@%.63s", l->host, v->m->name);
-        json_array_append_new(rows, json_pack("{s:s,s:s,s:s,s:I}", "service", name, "state", v->conn ? "up" : "parked",
+        json_array_append_new(rows, json_pack("{s:s,s:s,s:s,s:I}", "service", name, "state", visit_is_up(v) ? "up" : "parked",
                                               "udp", l->udp ? "yes" : "no", "since", (json_int_t)l->since));
     }
 }
@@ -68,7 +123,7 @@ static void add_forwards(const struct visit *v, json_t *rows)
         for (size_t i = 0; entry_addr(l->entry, i); i++)
             json_array_append_new(rows, json_pack("{s:s,s:s,s:s,s:s,s:s,s:I}", "kind", "reverse", "at",
                                                   addr_text(entry_addr(l->entry, i), at), "udp", l->udp ? "yes" : "no",
-                                                  "agent", v->m->name, "state", v->conn ? "up" : "parked", "since",
+                                                  "agent", v->m->name, "state", visit_is_up(v) ? "up" : "parked", "since",
                                                   (json_int_t)l->since));
     }
 }
@@ -111,6 +166,8 @@ static json_t *table(void *owner, const char *name)
     const struct relay *r = owner;
     if (!strcmp(name, "agents"))
         return each_visit(r, add_agent);
+    if (!strcmp(name, "carriers"))
+        return each_visit(r, add_carriers);
     if (!strcmp(name, "services"))
         return each_visit(r, add_services);
     if (!strcmp(name, "forwards"))
@@ -150,7 +207,7 @@ static json_t *agents(const struct relay *r)
         {
             const struct visit *v = list_entry(vi, struct visit, node);
             sessions++;
-            up += v->conn != NULL;
+            up += visit_is_up(v);
             open += v->s.stream_count;
         }
     }
@@ -164,11 +221,11 @@ static json_t *status(void *owner)
 {
     const struct relay *r = owner;
     char pin[PIN_TEXT_MAX];
-    return json_pack("{s:s,s:I,s:s,s:b,s:o,s:o,s:I,s:I,s:o,s:o,s:o}", "state", r->o->state, "since",
+    return json_pack("{s:s,s:I,s:s,s:b,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o}", "state", r->o->state, "since",
                      (json_int_t)r->since, "pin", pin_text(r->id.pin, pin), "draining", (int)r->draining, "listen",
                      listening(r, false), "listen_plain", listening(r, true), "memory_bytes",
                      (json_int_t)r->budget.used, "memory_bytes_max", (json_int_t)r->budget.max, "agents", agents(r),
-                     "callers", callers(r), "forwarding", forward_stats_json(&r->fw));
+                     "callers", callers(r), "forwarding", forward_stats_json(&r->fw), "sessions", each_visit(r, add_session));
 }
 
 // A job of the keeper's queue ends after the reload that was asked for before it.

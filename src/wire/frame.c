@@ -198,6 +198,16 @@ static size_t finish(uint8_t *out, const struct out *o, uint8_t type, uint32_t s
     return FRAME_HEAD + payload;
 }
 
+static void put_given_up(struct out *o, const struct frame_hello *f)
+{
+    uint8_t numbers[4 * FRAME_GIVEN_UP_MAX];
+    struct out list = {numbers, sizeof numbers};
+    for (unsigned i = 0; i < f->given_up_count; i++)
+        put_int(&list, f->given_up[i], 4);
+    if (f->given_up_count)
+        put_tlv(o, TLV_GIVEN_UP, numbers, 4 * f->given_up_count);
+}
+
 size_t frame_put_hello(uint8_t *out, const struct frame_hello *f)
 {
     struct out o = begin(out);
@@ -212,7 +222,18 @@ size_t frame_put_hello(uint8_t *out, const struct frame_hello *f)
     put_text_tlv(&o, TLV_NAME, f->name);
     if (f->has_token)
         put_tlv(&o, TLV_TOKEN, f->token, 16);
+    put_given_up(&o, f);
     return finish(out, &o, FRAME_HELLO, 0);
+}
+
+static bool take_given_up(struct frame_hello *f, const uint8_t *data, size_t n)
+{
+    if (n % 4 || n / 4 > FRAME_GIVEN_UP_MAX || f->given_up_count)
+        return false;
+    struct in i = {data, n, false};
+    for (f->given_up_count = 0; f->given_up_count < n / 4; f->given_up_count++)
+        f->given_up[f->given_up_count] = (uint32_t)take_int(&i, 4);
+    return true;
 }
 
 static bool hello_tlv(struct frame_hello *f, uint8_t tag, const uint8_t *data, size_t n)
@@ -224,6 +245,8 @@ static bool hello_tlv(struct frame_hello *f, uint8_t tag, const uint8_t *data, s
         return f->has_token = copy_value(f->token, 16, data, n);
     case TLV_NAME:
         return copy_text(f->name, sizeof f->name, data, n);
+    case TLV_GIVEN_UP:
+        return take_given_up(f, data, n);
     default:
         return true;
     }

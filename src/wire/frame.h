@@ -19,6 +19,7 @@
 #define FRAME_DGRAM_FIXED 10
 #define FRAME_PART_MAX (FRAME_PAYLOAD_MAX - FRAME_DGRAM_FIXED)
 #define DGRAM_MAX 65507 // largest UDP payload over IPv4
+#define FRAME_GIVEN_UP_MAX 16
 #define FRAME_TEXT_MAX 200
 #define ACKED_ALL UINT64_MAX // `acked` that answers RESET and refusals
 #define FRAME_FINAL_MAX (UINT64_MAX - 2) // largest final offset: final + 1, which acknowledges FIN, is not ACKED_ALL
@@ -54,7 +55,7 @@ enum tlv_tag {
     TLV_EXPORTER = 1, // HELLO: 32 bytes, exporter of the outer TLS
     TLV_NAME = 2,     // HELLO: name wished for; WELCOME: name given
     TLV_TOKEN = 3,    // HELLO: 16 bytes
-    TLV_GIVEN_UP = 4, // HELLO: carrier numbers, 4 bytes each
+    TLV_GIVEN_UP = 4, // HELLO: carrier numbers, 4 bytes each, at most FRAME_GIVEN_UP_MAX
     TLV_FEATURES = 5,
     TLV_TEXT = 6,     // WELCOME, OPENED: a reason for people, <= FRAME_TEXT_MAX bytes
     TLV_NEXT_PIN = 7, // WELCOME: 32 bytes, may repeat
@@ -83,6 +84,8 @@ struct frame_hello {
     uint16_t flags;
     uint8_t session[16], instance[16];
     uint32_t carrier;
+    uint32_t given_up[FRAME_GIVEN_UP_MAX]; // carriers of this session that the agent will use no more
+    unsigned given_up_count;
     bool has_exporter, has_token;
     uint8_t exporter[32], token[16];
     char name[64];

@@ -21,6 +21,7 @@ static void hello(const uint8_t *in, size_t len)
     if (frame_get_hello(&a, in, len) == 0) {
         CHECK(memchr(a.name, 0, sizeof(a.name)));
         CHECK(frame_get_hello(&b, out + FRAME_HEAD, payload(frame_put_hello(out, &a))) == 0);
+        CHECK(a.given_up_count <= FRAME_GIVEN_UP_MAX && a.given_up_count == b.given_up_count);
         CHECK(a.carrier == b.carrier && a.has_token == b.has_token && strcmp(a.name, b.name) == 0);
     }
 }

@@ -15,7 +15,8 @@ static void fill(void *p, size_t n, uint8_t from)
 
 static struct frame_hello hello(void)
 {
-    struct frame_hello f = {.ver_min = 1, .ver_max = 1, .carrier = 7, .has_exporter = true, .has_token = true, .name = "site7"};
+    struct frame_hello f = {.ver_min = 1, .ver_max = 1, .carrier = 7, .has_exporter = true, .has_token = true, .name = "site7",
+                            .given_up = {5, 6}, .given_up_count = 2};
     fill(f.session, 16, 0x10);
     fill(f.instance, 16, 0x20);
     fill(f.exporter, 32, 0x40);
@@ -250,7 +251,7 @@ static void every_frame_comes_back_the_same(void **state)
 static void every_truncation_is_refused(void **state)
 {
     uint8_t frame[FULL], out[FULL];
-    static const unsigned tlvs[] = {3, 2, 2, 0, 0, 3, 0, 4, 2, 0, 0, 1, 13, 0, 0, 0, 0, 0, 2, 0, 1, 1}; // cuts that are whole payloads
+    static const unsigned tlvs[] = {4, 2, 2, 0, 0, 3, 0, 4, 2, 0, 0, 1, 13, 0, 0, 0, 0, 0, 2, 0, 1, 1}; // cuts that are whole payloads
     for (unsigned k = 0; k < COUNT(vectors); k++) {
         struct frame_head h;
         unsigned whole = 0;
@@ -306,6 +307,37 @@ static int open_with(const void *tlv, size_t n)
     size_t len = frame_put_open(frame, 5, &o);
     memcpy(frame + len, tlv, n);
     return frame_get_open(&f, frame + FRAME_HEAD, len - FRAME_HEAD + n);
+}
+
+static void carriers_given_up(void **state)
+{
+    static const struct {
+        const char *tlv;
+        size_t len;
+        int result;
+        unsigned count;
+    } rows[] = {
+        {"\4\0\4\0\0\1\2", 7, 0, 1},
+        {"\4\0\0", 3, 0, 0},
+        {"\4\0\3\0\0\1", 6, -1, 0},                     // no whole number
+        {"\4\0\4\0\0\0\1\4\0\4\0\0\0\2", 14, -1, 0}, // twice
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct frame_hello f, h = hello();
+        uint8_t frame[FULL];
+        h.given_up_count = 0;
+        size_t n = frame_put_hello(frame, &h);
+        memcpy(frame + n, rows[i].tlv, rows[i].len);
+        assert_int_equal(frame_get_hello(&f, frame + FRAME_HEAD, n + rows[i].len - FRAME_HEAD), rows[i].result);
+        if (rows[i].result == 0)
+            assert_int_equal(f.given_up_count, rows[i].count);
+    }
+    struct frame_hello f, h = hello();
+    uint8_t frame[FULL], many[3 + 4 * (FRAME_GIVEN_UP_MAX + 1)] = {4, 0, 4 * (FRAME_GIVEN_UP_MAX + 1)};
+    h.given_up_count = 0;
+    size_t n = frame_put_hello(frame, &h);
+    memcpy(frame + n, many, sizeof many);
+    assert_int_equal(frame_get_hello(&f, frame + FRAME_HEAD, n + sizeof many - FRAME_HEAD), -1);
 }
 
 static void values_out_of_range_are_refused(void **state)
@@ -365,6 +397,7 @@ static void the_largest_of_each_fit(void **state)
     struct frame_opened a = {.code = 1};
     frame[FULL] = 0x77;
     memset(h.name, 'n', sizeof h.name - 1);
+    h.given_up_count = FRAME_GIVEN_UP_MAX;
     memset(w.name, 'n', sizeof w.name - 1);
     memset(w.text, 't', FRAME_TEXT_MAX);
     w.next_pin_count = 4;
@@ -417,7 +450,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(vectors_are_what_is_encoded), cmocka_unit_test(vectors_are_those_of_the_document),
         cmocka_unit_test(every_frame_comes_back_the_same), cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(a_byte_too_many_is_refused), cmocka_unit_test(unknown_tlvs_are_skipped),
-        cmocka_unit_test(values_out_of_range_are_refused), cmocka_unit_test(final_offsets_leave_room_for_their_acks),
+        cmocka_unit_test(values_out_of_range_are_refused),
+        cmocka_unit_test(carriers_given_up), cmocka_unit_test(final_offsets_leave_room_for_their_acks),
         cmocka_unit_test(the_largest_of_each_fit), cmocka_unit_test(heads),
     };
     if (argc > 1 && strcmp(argv[1], "--print") == 0) { // for the document
