@@ -53,10 +53,8 @@ static void tick_leaving(struct agent *a)
     }
     for (size_t i = 0; i < a->uplink_count; i++) {
         struct uplink *u = &a->uplinks[i];
-        if (uplink_is_up(u) && !u->session.goaway_due && !u->end_sent) {
-            u->end_sent = true;
-            link_shut(u->conn->top, SHUT_END);
-        }
+        if (uplink_is_up(u) && !u->end_sent)
+            u->end_sent = uplink_send_end(u);
     }
     timer_set(&a->w, &a->tick, TICK_MS);
 }
@@ -203,6 +201,7 @@ static int init(struct agent *a, const char *dir, bool make, struct err *e)
         return -1;
     if (!a->state.id.key)
         return err_set(e, ERR_USAGE, WHY_NONE, "there is no key in %s: use an invitation with `culvert join` first", dir);
+    lessons_open(&a->lessons, dir);
     a->resolver = resolver_new(&a->w, e);
     return a->resolver ? 0 : -1;
 }
@@ -229,6 +228,7 @@ static int start(struct agent *a, struct err *e)
     if (sealing_init(a, e) < 0 || locals_open(a, e) < 0 || reverses_init(a, e) < 0)
         return -1;
     watch_signals(a);
+    network_start(&a->network, &a->w, relays_on_network, a);
     relays_start(a);
     start_control(a);
     return 0;
@@ -249,6 +249,8 @@ static void fini(struct agent *a)
     sealing_fini(a);
     for (size_t i = 0; i < a->uplink_count; i++)
         uplink_fini(&a->uplinks[i]);
+    network_stop(&a->network);
+    lessons_close(&a->lessons, a->w.now_ms);
     timer_stop(&a->w, &a->tick);
     timer_stop(&a->w, &a->review);
     timer_stop(&a->w, &a->stagger);

@@ -11,6 +11,7 @@
 #include "wire/spec.h"
 #include "wire/url.h"
 
+#define AGENT_CARRIERS_MAX 8
 #define AGENT_OPEN_MS 20000 // from the first SYN to WELCOME
 
 enum agent_outer { AGENT_OUTER_DEFAULT, AGENT_OUTER_VERIFY, AGENT_OUTER_REPORT }; // default: the invitation's
@@ -48,6 +49,7 @@ struct agent_options {
     const char *socks_login;       // of SOCKS and HTTP callers: file "user:password", 0600; NULL: none asked for
     enum agent_seal seal;
     bool once;
+    unsigned carriers;             // connections to keep up; 0: 1
     int ready_fd;                  // -1: none
     uint32_t udp_idle_ms;          // 0: 60 s
     uint32_t comeback_ms;          // a better relay must have stood so long before it is used again

@@ -89,6 +89,8 @@ struct agent {
     uint64_t drain_until_ms;
     struct timer tick; // drain and leave
     struct timer review, stagger, again; // relays.c
+    struct network network;       // this machine's
+    struct lessons lessons;
     struct wake check;       // is all up: tell; is all over: end
     uint64_t since;
     int status;
@@ -112,6 +114,7 @@ void relays_on_review(struct timer *timer);
 void relays_on_stagger(struct timer *timer);
 void relays_on_again(struct timer *timer);
 forward_elsewhere_fn relays_elsewhere; // struct forward's
+void relays_on_network(struct network *n, enum network_event what);
 bool relays_settled(const struct agent *a);        // one is chosen and stands
 void relays_order(struct agent *a, size_t *out);   // indices of all uplinks, the one in use and the best first
 struct session *agent_session(struct agent *a); // where new streams go: the home's while it is good; it may be parked

@@ -8,8 +8,6 @@
 #include "forward/conduit.h"
 #include "forward/flow.h"
 
-#define STEADY_MS 10000      // a carrier that stood this long,
-#define STEADY_BYTES 131072  // or carried this much, makes the next wait short again
 #define STREAM_RETRY_MS 1000 // longest wait between attempts while streams are held
 #define REVIEW_MS 5000       // how often round trips are looked at
 #define AGAIN_MS 250         // while relays are changed, a service that no relay knows is asked for again after this,
@@ -66,8 +64,10 @@ struct session *relays_elsewhere(void *owner, struct session *from, const struct
         if (uplink_is_good(&a->uplinks[order[i]]) && !(*asked >> order[i] & 1))
             return &a->uplinks[order[i]].session;
     }
-    for (size_t i = 0; i < a->uplink_count && !*later; i++)
-        *later = !(*asked >> i & 1) && (a->uplinks[i].state == UPLINK_DIALLING || a->uplinks[i].state == UPLINK_OPENING);
+    for (size_t i = 0; i < a->uplink_count && !*later; i++) {
+        enum uplink_state state = uplink_state(&a->uplinks[i]);
+        *later = !(*asked >> i & 1) && (state == UPLINK_DIALLING || state == UPLINK_OPENING);
+    }
     if (!*later && a->moved_ms && a->w.now_ms - a->moved_ms < CHANGE_MS && err) { // the other agent is on its way, too
         *asked = 0;
         *later = true;
@@ -167,6 +167,7 @@ static void on_suspect(struct session *s, struct carrier *c)
 {
     struct uplink *u = uplink_of(s);
     struct agent *a = u->owner;
+    uplink_on_suspect(u, c);
     if (u == a->current && !uplink_is_good(u))
         hurry(a);
     review(a);
@@ -202,9 +203,10 @@ static void log_up(struct uplink *u)
 {
     const struct link_facts *f = uplink_facts(u);
     char where[URL_TEXT_MAX];
-    log_event(agent_chatter(u->owner), "connected", LS("relay", relay_url_where(&u->relay.url, where)), LS("as", u->name),
+    if (!u->missing) // else a line says already how it was repaired
+        log_event(agent_chatter(u->owner), "connected", LS("relay", relay_url_where(&u->relay.url, where)), LS("as", u->name),
               LS("path", f ? f->path : ""), LS("tls", f ? f->tls_version : ""),
-              LS("peeled", u->conn->peeled ? "yes" : "no"));
+              LS("peeled", uplink_lane(u)->conn->peeled ? "yes" : "no"));
     if (f && f->tls_version[0] && !f->outer_trusted)
         log_event(LOG_WARN, "the relay's web certificate is not trusted; its identity key is, and all is sealed with it",
                   LS("reason", f->outer_reason), LS("issuer", f->tls_issuer));
@@ -293,8 +295,6 @@ static void on_down(struct uplink *u, const struct err *err, const struct frame_
         give_up(u, err);
         return;
     }
-    if (was_up && (a->w.now_ms - u->up_ms >= STEADY_MS || u->carried >= STEADY_BYTES))
-        backoff_reset(&u->backoff);
     uplink_retry(u, longest_wait(u), least);
     log_event(LOG_WARN, was_up ? "connection lost" : "no connection", LS("relay", relay_url_where(&u->relay.url, where)),
               LS("reason", err_text(err)), LN("retry_ms", u->retry.due_ms - a->w.now_ms));
@@ -307,6 +307,19 @@ static void on_down(struct uplink *u, const struct err *err, const struct frame_
 static const struct uplink_ops uplink_ops = {.on_up = on_up, .on_down = on_down, .session = &session_ops};
 
 // --- beginning
+
+void relays_on_network(struct network *n, enum network_event what)
+{
+    struct agent *a = n->owner;
+    log_event(LOG_DEBUG, what == NETWORK_SLEPT ? "this machine slept" : "the network has changed");
+    if (a->life == AGENT_LEAVING)
+        return;
+    for (size_t i = 0; i < a->uplink_count; i++) {
+        if (i < a->started)
+            uplink_on_network(&a->uplinks[i], what);
+    }
+    review(a);
+}
 
 void relays_reload(struct agent *a)
 {
@@ -341,7 +354,7 @@ static int add(struct agent *a, const struct agent_connect *c, const struct agen
                struct err *e)
 {
     struct uplink *u = &a->uplinks[a->uplink_count++];
-    int rc = uplink_init(u, &a->w, a->resolver, &a->budget, relay, c, &a->state.id, &uplink_ops, a, e);
+    int rc = uplink_init(u, &a->w, a->resolver, &a->budget, &a->lessons, relay, c, &a->state.id, &uplink_ops, a, e);
     u->elsewhere = elsewhere;
     return rc;
 }
@@ -398,8 +411,10 @@ int relays_init(struct agent *a, const struct agent_connect *c, const struct rel
     rank_init(&a->rank, a->o ? a->o->comeback_ms : 0, a->o && a->o->stdio, a->w.now_ms);
     if (add_all(a, c, only, e) < 0)
         return -1;
-    for (size_t i = 0; i < a->uplink_count; i++)
+    for (size_t i = 0; i < a->uplink_count; i++) {
         a->uplinks[i].others = a->uplink_count > 1;
+        a->uplinks[i].want = a->o && a->o->carriers ? a->o->carriers : 1;
+    }
     return 0;
 }
 

@@ -71,7 +71,7 @@ static const char *relay_state(const struct uplink *u)
 {
     if (u->out)
         return "given up";
-    return uplink_is_up(u) && u->session.goaway_seen ? "draining" : uplink_names[u->state];
+    return uplink_is_up(u) && u->session.goaway_seen ? "draining" : uplink_names[uplink_state(u)];
 }
 
 // The one in use first, then in the order in which they would be used.
@@ -93,11 +93,93 @@ static json_t *relays(struct agent *a)
     return rows;
 }
 
+static const char *trust(const struct uplink *u, const struct conn *c)
+{
+    const struct link_facts *f = conn_facts(c);
+    if (c->peeled)
+        return "peeled";
+    return f && f->has_exporter && u->peel ? "intercepted, or behind a front" : "inner TLS";
+}
+
+static json_t *row_of_lane(const struct lane *l, bool with_relay)
+{
+    static const char *const names[] = {"free", "dialling", "opening", "up"};
+    const struct uplink *u = l->u;
+    char where[URL_TEXT_MAX], peer[ADDR_TEXT_MAX];
+    json_t *row = json_object();
+    if (with_relay)
+        json_object_set_new(row, "relay", json_string(relay_url_where(&u->relay.url, where)));
+    if (l->conn)
+        json_object_set_new(row, "carrier", json_integer((json_int_t)l->conn->hello.carrier));
+    bool up = l->state == LANE_UP;
+    const struct carrier *c = up ? &l->conn->carrier : NULL;
+    json_object_set_new(row, "state", json_string(up && c->live.suspect ? "suspect" : up && l->stale ? "stale" : names[l->state]));
+    const struct link_facts *f = up ? conn_facts(l->conn) : NULL;
+    if (!f)
+        return row;
+    json_object_set_new(row, "path", json_string(f->path));
+    json_object_set_new(row, "peer", json_string(addr_text(&f->peer, peer)));
+    json_object_set_new(row, "trust", json_string(trust(u, l->conn)));
+    json_object_set_new(row, "rtt_ms", json_real(c->live.srtt_us / 1000.0));
+    json_object_set_new(row, "age_ms", json_integer((json_int_t)(u->w->now_ms - l->up_ms)));
+    json_object_set_new(row, "silent_ms", json_integer((json_int_t)((u->w->now_us - c->live.heard_us) / 1000)));
+    json_object_set_new(row, "ping_ms", json_integer((json_int_t)c->live.interval_ms));
+    json_object_set_new(row, "streams", json_integer((json_int_t)c->stream_count));
+    json_object_set_new(row, "bytes_in", json_integer((json_int_t)c->bytes_in));
+    json_object_set_new(row, "bytes_out", json_integer((json_int_t)c->bytes_out));
+    return row;
+}
+
+static void add_lanes(json_t *rows, const struct uplink *u, bool with_relay)
+{
+    for (size_t i = 0; i < UPLINK_LANES; i++) {
+        if (u->lanes[i].state != LANE_FREE)
+            json_array_append_new(rows, row_of_lane(&u->lanes[i], with_relay));
+    }
+}
+
+static json_t *carriers(const struct agent *a)
+{
+    json_t *rows = json_array();
+    for (size_t i = 0; i < a->uplink_count; i++)
+        add_lanes(rows, &a->uplinks[i], true);
+    return rows;
+}
+
+// A session: its carriers, and what was repaired when and why.
+static json_t *session_row(const struct uplink *u)
+{
+    char where[URL_TEXT_MAX], id[9];
+    const struct session *s = &u->session;
+    json_t *lanes = json_array();
+    add_lanes(lanes, u, false);
+    snprintf(id, sizeof(id), "%02x%02x%02x%02x", s->id[0], s->id[1], s->id[2], s->id[3]);
+    json_t *row = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "relay", relay_url_where(&u->relay.url, where), "session", id,
+                            "state", uplink_is_up(u) ? "up" : s->has_birth ? "parked" : "new", "streams",
+                            (json_int_t)s->stream_count, "resumed", (json_int_t)u->resumed, "streams_moved",
+                            (json_int_t)s->stats.moved, "bytes_replayed", (json_int_t)s->stats.replayed, "carriers", lanes);
+    if (u->ended_ms)
+        json_object_set_new(row, "last_end", json_pack("{s:s, s:I, s:I}", "reason", u->ended, "ago_ms",
+                                                       (json_int_t)(u->w->now_ms - u->ended_ms), "repair_ms",
+                                                       (json_int_t)u->took_ms));
+    return row;
+}
+
+static json_t *sessions(const struct agent *a)
+{
+    json_t *rows = json_array();
+    for (size_t i = 0; i < a->uplink_count; i++)
+        json_array_append_new(rows, session_row(&a->uplinks[i]));
+    return rows;
+}
+
 static json_t *table(void *owner, const char *name)
 {
     struct agent *a = owner;
     if (strcmp(name, "relays") == 0)
         return relays(a);
+    if (strcmp(name, "carriers") == 0)
+        return carriers(a);
     if (strcmp(name, "forwards") == 0)
         return forwards(a);
     if (strcmp(name, "services") == 0)
@@ -107,23 +189,12 @@ static json_t *table(void *owner, const char *name)
     return strcmp(name, "flows") == 0 ? forward_flows_json(&a->fw) : NULL;
 }
 
-static const char *trust(const struct agent *a)
-{
-    const struct conn *c = a->current->conn;
-    const struct link_facts *f = uplink_facts(a->current);
-    if (!c || !f)
-        return "";
-    if (c->peeled)
-        return "peeled";
-    return f->has_exporter && a->current->peel ? "intercepted, or behind a front" : "inner TLS";
-}
-
 static json_t *carrier(const struct agent *a)
 {
     const struct link_facts *f = uplink_facts(a->current);
     const struct session *s = &a->current->session;
     char peer[ADDR_TEXT_MAX];
-    json_t *o = json_pack("{s:s, s:I, s:I, s:s}", "state", uplink_names[a->current->state], "attempts",
+    json_t *o = json_pack("{s:s, s:I, s:I, s:s}", "state", uplink_names[uplink_state(a->current)], "attempts",
                           (json_int_t)a->current->attempts, "connected_times", (json_int_t)a->current->ups, "last_error",
                           a->current->last_error);
     if (!f)
@@ -133,9 +204,9 @@ static json_t *carrier(const struct agent *a)
     json_object_set_new(o, "tls", json_string(f->tls_version));
     json_object_set_new(o, "issuer", json_string(f->tls_issuer));
     json_object_set_new(o, "certificate", json_string(f->outer_trusted ? "trusted" : f->outer_reason));
-    json_object_set_new(o, "trust", json_string(trust(a)));
+    json_object_set_new(o, "trust", json_string(trust(a->current, uplink_lane(a->current)->conn)));
     json_object_set_new(o, "rtt_ms", json_real(session_rtt_us(s) / 1000.0));
-    json_object_set_new(o, "up_seconds", json_integer((json_int_t)((a->w.now_ms - a->current->up_ms) / 1000)));
+    json_object_set_new(o, "up_seconds", json_integer((json_int_t)((a->w.now_ms - uplink_lane(a->current)->up_ms) / 1000)));
     return o;
 }
 
@@ -155,9 +226,9 @@ static json_t *status(void *owner)
 {
     struct agent *a = owner;
     char pin[PIN_TEXT_MAX], url[URL_TEXT_MAX];
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:o}", "name", a->current->name, "relay",
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "name", a->current->name, "relay",
                      relay_url_text(&a->current->relay.url, url), "pin", pin_text(a->state.id.pin, pin), "carrier", carrier(a),
-                     "relays", relays(a), "session", session_json(a), "forwarding", forward_stats_json(&a->fw), "memory_bytes",
+                     "relays", relays(a), "session", session_json(a), "sessions", sessions(a), "forwarding", forward_stats_json(&a->fw), "memory_bytes",
                      (json_int_t)a->budget.used, "forwards", forwards(a));
 }
 

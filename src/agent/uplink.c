@@ -62,6 +62,8 @@ static void new_session(struct uplink *u)
     uint8_t id[16];
     worker_random(u->w, id, sizeof(id));
     session_init(&u->session, u->w, true, id, u->ops->session, u, u->budget);
+    u->given_up_count = 0;
+    u->missing = false;
 }
 
 // Nobody waits for ever: what was held without a carrier is given up, and the next carrier carries a new session.
@@ -79,19 +81,29 @@ static void on_park_over(struct timer *timer)
 
 // --- beginning and end
 
-static void on_retry(struct timer *timer) { uplink_start(container_of(timer, struct uplink, retry)); }
+static void keep(struct uplink *u);
+static void on_settle(struct wake *wake);
 
-static void on_deadline(struct timer *timer);
+static void on_retry(struct timer *timer)
+{
+    struct uplink *u = container_of(timer, struct uplink, retry);
+    if (uplink_is_up(u))
+        keep(u);
+    else
+        uplink_start(u);
+}
 
-int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct budget *budget, const struct agent_relay *relay,
-                const struct agent_connect *c, const struct identity *id, const struct uplink_ops *ops, void *owner,
+int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct budget *budget, struct lessons *lessons,
+                const struct agent_relay *relay, const struct agent_connect *c, const struct identity *id, const struct uplink_ops *ops, void *owner,
                 struct err *e)
 {
-    *u = (struct uplink){.w = w, .resolver = r, .budget = budget, .relay = *relay, .ops = ops, .owner = owner,
+    *u = (struct uplink){.w = w, .resolver = r, .budget = budget, .lessons = lessons, .want = 1, .relay = *relay, .ops = ops, .owner = owner,
                          .peel = !c->peel_never};
     timer_init(&u->retry, on_retry);
-    timer_init(&u->deadline, on_deadline);
     timer_init(&u->park, on_park_over);
+    wake_init(&u->settle, on_settle);
+    for (size_t i = 0; i < UPLINK_LANES; i++)
+        lane_init(&u->lanes[i], u);
     worker_random(w, u->instance, sizeof(u->instance));
     new_session(u);
     snprintf(u->name, sizeof(u->name), "%s", relay->name);
@@ -107,6 +119,7 @@ void uplink_fini(struct uplink *u)
         return;
     uplink_drop(u);
     timer_stop(u->w, &u->park);
+    wake_cancel(&u->settle);
     session_fini(&u->session, NULL);
     SSL_CTX_free(u->dial_options.outer);
     SSL_CTX_free(u->dial_options.inner);
@@ -117,48 +130,277 @@ void uplink_fini(struct uplink *u)
     u->w = NULL;
 }
 
+// --- lanes
+
+enum uplink_state uplink_state(const struct uplink *u)
+{
+    static const enum uplink_state of_lane[] = {UPLINK_DOWN, UPLINK_DIALLING, UPLINK_OPENING, UPLINK_UP};
+    enum uplink_state best = UPLINK_DOWN;
+    for (size_t i = 0; i < UPLINK_LANES; i++) {
+        enum uplink_state one = of_lane[u->lanes[i].state];
+        best = one > best ? one : best;
+    }
+    return best;
+}
+
+const struct lane *uplink_lane(const struct uplink *u)
+{
+    const struct lane *best = NULL;
+    for (size_t i = 0; i < UPLINK_LANES; i++) {
+        const struct lane *l = &u->lanes[i];
+        if (l->state == LANE_UP && (!best || lane_is_good(l) > lane_is_good(best)))
+            best = l;
+    }
+    return best;
+}
+
+const struct link_facts *uplink_facts(const struct uplink *u)
+{
+    const struct lane *l = uplink_lane(u);
+    return l ? conn_facts(l->conn) : NULL;
+}
+
+static unsigned count(const struct uplink *u, bool (*is)(const struct lane *l))
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < UPLINK_LANES; i++)
+        n += is(&u->lanes[i]);
+    return n;
+}
+
+static bool is_up(const struct lane *l) { return l->state == LANE_UP; }
+static bool is_rising(const struct lane *l) { return lane_is_rising(l); }
+
+static bool dial_one(struct uplink *u)
+{
+    for (size_t i = 0; i < UPLINK_LANES; i++) {
+        if (u->lanes[i].state != LANE_FREE)
+            continue;
+        timer_stop(u->w, &u->retry);
+        u->attempts++;
+        lane_dial(&u->lanes[i]);
+        return true;
+    }
+    return false;
+}
+
+// Beside those that stand, one at a time: what was lost, is suspect or is still wanted.
+static void keep(struct uplink *u)
+{
+    uint64_t now = u->w->now_ms;
+    if (u->out || !uplink_is_up(u) || u->session.goaway_sent || u->session.goaway_due || timer_is_set(&u->retry) ||
+        count(u, is_rising) > 0 || count(u, lane_is_good) >= u->want)
+        return;
+    uint64_t next = u->beside_ms + UPLINK_BESIDE_MS;
+    if (next < u->not_before_ms)
+        next = u->not_before_ms;
+    if (u->beside_ms && now < next) {
+        timer_set(u->w, &u->retry, next - now);
+        return;
+    }
+    u->beside_ms = now;
+    dial_one(u);
+}
+
+static void give_up_number(struct uplink *u, uint32_t number)
+{
+    if (u->given_up_count == FRAME_GIVEN_UP_MAX)
+        memmove(u->given_up, u->given_up + 1, --u->given_up_count * sizeof(u->given_up[0]));
+    u->given_up[u->given_up_count++] = number;
+}
+
+// The youngest of those that stand well, which has the fewest streams.
+static struct lane *youngest(struct uplink *u)
+{
+    struct lane *best = NULL;
+    for (size_t i = 0; i < UPLINK_LANES; i++) {
+        struct lane *l = &u->lanes[i];
+        if (lane_is_good(l) && (!best || l->conn->hello.carrier > best->conn->hello.carrier))
+            best = l;
+    }
+    return best;
+}
+
+// When enough stand well, those on a network of the past may go, with all their streams, and what is one too many: a suspect one
+// had recovered.
+static void retire(struct uplink *u)
+{
+    if (count(u, lane_is_good) < u->want)
+        return;
+    while (count(u, lane_is_good) > u->want) {
+        struct lane *l = youngest(u);
+        give_up_number(u, l->conn->hello.carrier);
+        lane_drop(l);
+    }
+    for (size_t i = 0; i < UPLINK_LANES; i++) {
+        struct lane *l = &u->lanes[i];
+        if (l->state != LANE_UP || !l->stale)
+            continue;
+        give_up_number(u, l->conn->hello.carrier);
+        lane_drop(l);
+    }
+}
+
 // --- down
 
-static void down(struct uplink *u, const struct err *err, const struct frame_welcome *refusal)
+static void note_missing(struct uplink *u, const char *why)
 {
-    struct err why = ERR_INIT;
-    struct frame_welcome said = refusal ? *refusal : (struct frame_welcome){0};
-    bool was_up = u->state == UPLINK_UP;
+    u->ended_ms = u->w->now_ms;
+    snprintf(u->ended, sizeof(u->ended), "%s", why);
+    if (u->missing)
+        return;
+    u->missing = true;
+    u->missing_ms = u->w->now_ms;
+}
+
+// What its end teaches of the network: nothing when somebody meant it.
+static void learn(struct lane *l, const struct err *err)
+{
+    struct uplink *u = l->u;
+    bool unexplained = err->kind == ERR_UNREACHED && err->why != WHY_MOVED && !l->stale && !u->session.goaway_seen &&
+                       !u->session.goaway_sent;
+    struct liveness *live = &l->conn->carrier.live;
+    liveness_lost(live, unexplained, u->w->now_us);
+    lessons_set(u->lessons, l->route.key, &live->lesson, u->w->now_ms);
+}
+
+static void lane_ended(struct lane *l, const struct err *err)
+{
+    struct uplink *u = l->u;
+    const struct carrier *c = &l->conn->carrier;
+    learn(l, err);
+    give_up_number(u, l->conn->hello.carrier);
+    u->eager = u->w->now_ms - l->up_ms >= UPLINK_STEADY_MS || c->bytes_in + c->bytes_out >= UPLINK_STEADY_BYTES;
+}
+
+// A carrier ended, and others stand.
+static void lost_beside(struct uplink *u, const struct err *err, bool replaced)
+{
+    char where[URL_TEXT_MAX];
+    log_event(replaced ? LOG_DEBUG : LOG_WARN, "one of several connections lost", LS("relay", relay_url_where(&u->relay.url, where)),
+              LS("reason", err_text(err)), LN("left", count(u, is_up)));
+    if (!replaced)
+        note_missing(u, err_text(err));
+    keep(u);
+}
+
+// An attempt failed, and others stand.
+static void failed_beside(struct uplink *u, const struct err *err, const struct frame_welcome *refusal)
+{
+    char where[URL_TEXT_MAX];
+    log_event(LOG_INFO, "no further connection", LS("relay", relay_url_where(&u->relay.url, where)), LS("reason", err_text(err)));
+    u->eager = false;
+    uplink_retry(u, 0, refusal ? refusal->retry_ms : UPLINK_BESIDE_MS);
+}
+
+static void none_left(struct uplink *u, const struct err *err, const struct frame_welcome *refusal, bool was_up)
+{
     u->failures = was_up ? 0 : u->failures + 1;
     u->tried |= !was_up;
-    u->dial_options.avoid = was_up ? (struct addr){0} : u->dial.reached;
-    u->carried = was_up ? u->conn->carrier.bytes_in + u->conn->carrier.bytes_out : 0;
+    if (was_up) {
+        note_missing(u, err_text(err));
+        timer_set(u->w, &u->park, UPLINK_PARK_MS);
+        if (u->eager)
+            backoff_reset(&u->backoff);
+    }
+    u->ops->on_down(u, err, refusal, was_up);
+}
+
+void uplink_on_lane_down(struct lane *l, const struct err *err, const struct frame_welcome *refusal)
+{
+    struct uplink *u = l->u;
+    struct err why = ERR_INIT;
+    struct frame_welcome said = refusal ? *refusal : (struct frame_welcome){0};
+    bool was_up = l->state == LANE_UP, replaced = was_up && !lane_is_good(l);
     err_copy(&why, err); // err and refusal live in what is dropped here
     snprintf(u->last_error, sizeof(u->last_error), "%s", err_text(&why));
-    uplink_drop(u);
+    u->dial_options.avoid = was_up ? (struct addr){0} : l->dial.reached;
     if (was_up)
-        timer_set(u->w, &u->park, UPLINK_PARK_MS);
-    u->ops->on_down(u, &why, refusal ? &said : NULL, was_up);
+        lane_ended(l, &why);
+    lane_drop(l);
+    if (!uplink_is_up(u))
+        none_left(u, &why, refusal ? &said : NULL, was_up);
+    else if (was_up)
+        lost_beside(u, &why, replaced);
+    else
+        failed_beside(u, &why, refusal ? &said : NULL);
     err_fini(&why);
 }
 
 void uplink_drop(struct uplink *u)
 {
-    dial_stop(&u->dial);
-    conn_free(u->conn);
-    u->conn = NULL;
+    for (size_t i = 0; i < UPLINK_LANES; i++) {
+        if (u->lanes[i].state == LANE_UP)
+            give_up_number(u, u->lanes[i].conn->hello.carrier);
+        lane_drop(&u->lanes[i]);
+    }
     timer_stop(u->w, &u->retry);
-    timer_stop(u->w, &u->deadline);
-    u->state = UPLINK_DOWN;
 }
 
-static void fail_text(struct uplink *u, const char *text)
+void uplink_on_suspect(struct uplink *u, struct carrier *c)
+{
+    char where[URL_TEXT_MAX];
+    log_event(LOG_DEBUG, "connection suspect", LS("relay", relay_url_where(&u->relay.url, where)), LN("carrier", c->number),
+              LN("rtt_ms", c->live.srtt_us / 1000));
+    note_missing(u, "PING was not answered");
+    keep(u);
+}
+
+// --- the network
+
+static void lose(struct lane *l, const char *fmt, const char *what)
 {
     struct err e = ERR_INIT;
-    char where[URL_TEXT_MAX];
-    err_set(&e, ERR_UNREACHED, WHY_TIMEOUT, "dial %s: %s", relay_url_where(&u->relay.url, where), text);
-    down(u, &e, NULL);
+    err_set(&e, ERR_UNREACHED, WHY_MOVED, fmt, what);
+    l->stale = true; // nobody is to be blamed for its silence
+    uplink_on_lane_down(l, &e, NULL);
     err_fini(&e);
 }
 
-static void on_deadline(struct timer *timer)
+static void lane_on_change(struct lane *l)
 {
-    fail_text(container_of(timer, struct uplink, deadline), "no connection in 20 s");
+    const struct link_facts *f = conn_facts(l->conn);
+    struct network_route now;
+    char host[ADDR_TEXT_MAX];
+    if (!f)
+        return;
+    if (!network_is_local(&f->local)) {
+        lose(l, "this machine has lost the address %s", addr_host(&f->local, host));
+        return;
+    }
+    if (network_route(&f->peer, &now) && network_same_route(&now, &l->route))
+        return;
+    l->stale = true;
+    note_missing(l->u, "the network has changed");
+    carrier_hurry(&l->conn->carrier);
+}
+
+static void lane_on_network(struct lane *l, enum network_event what)
+{
+    struct uplink *u = l->u;
+    if (lane_is_rising(l) && u->w->now_ms - l->began_ms >= UPLINK_REDIAL_MS) {
+        lane_drop(l);
+    } else if (l->state == LANE_UP && what == NETWORK_CHANGED) {
+        lane_on_change(l);
+    } else if (l->state == LANE_UP) {
+        l->stale = true;
+        note_missing(u, "this machine slept");
+        carrier_hurry(&l->conn->carrier);
+    }
+}
+
+void uplink_on_network(struct uplink *u, enum network_event what)
+{
+    for (size_t i = 0; i < UPLINK_LANES; i++)
+        lane_on_network(&u->lanes[i], what);
+    backoff_reset(&u->backoff);
+    if (!uplink_is_up(u)) {
+        uplink_start(u);
+    } else if (count(u, lane_is_good) < u->want) {
+        timer_stop(u->w, &u->retry);
+        u->beside_ms = 0;
+        keep(u);
+    }
 }
 
 // --- up
@@ -184,22 +426,48 @@ uint32_t uplink_rtt(struct uplink *u)
 
 bool uplink_is_good(const struct uplink *u)
 {
-    const struct session *s = &u->session;
-    if (!uplink_is_up(u) || s->goaway_seen)
-        return false;
-    list_each((struct list *)&s->carriers, n)
-    {
-        if (!list_entry(n, struct carrier, node)->live.suspect)
-            return true;
-    }
-    return list_empty(&s->carriers); // WELCOME is just being read
+    const struct lane *l = uplink_lane(u);
+    return l && !u->session.goaway_seen && !l->conn->carrier.live.suspect;
 }
 
-static bool on_welcome(struct conn *c, const struct frame_welcome *welcome)
+// What this HELLO called given up ends at the relay now, also if it has recovered.
+static void end_given_up(struct uplink *u, const struct frame_hello *told)
 {
-    struct uplink *u = c->owner;
+    for (size_t i = 0; i < UPLINK_LANES; i++) {
+        struct lane *l = &u->lanes[i];
+        for (unsigned k = 0; l->state == LANE_UP && k < told->given_up_count; k++)
+            l->stale |= told->given_up[k] == l->conn->hello.carrier;
+    }
+}
+
+// Of carriers that the relay was told of by this HELLO nothing more is to be said.
+static void forget_given_up(struct uplink *u, const struct frame_hello *told)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < u->given_up_count; i++) {
+        bool known = false;
+        for (unsigned k = 0; k < told->given_up_count; k++)
+            known |= told->given_up[k] == u->given_up[i];
+        if (!known)
+            u->given_up[kept++] = u->given_up[i];
+    }
+    u->given_up_count = kept;
+}
+
+static void log_repair(struct uplink *u, const struct lane *l, bool fresh)
+{
+    char where[URL_TEXT_MAX];
+    const struct link_facts *f = conn_facts(l->conn);
+    u->took_ms = u->w->now_ms - u->missing_ms;
+    u->resumed += !fresh;
+    log_event(LOG_INFO, "reconnected", LS("relay", relay_url_where(&u->relay.url, where)), LS("reason", u->ended),
+              LN("took_ms", u->took_ms), LN("streams", u->session.stream_count), LS("resumed", fresh ? "no" : "yes"),
+              LN("carrier", l->conn->hello.carrier), LS("path", f ? f->path : ""));
+}
+
+static void take_birth(struct uplink *u, const struct frame_welcome *welcome, bool fresh)
+{
     struct session *s = &u->session;
-    bool fresh = !s->has_birth || CRYPTO_memcmp(s->birth, welcome->birth, sizeof(s->birth)) != 0;
     if (fresh && s->has_birth) {
         struct err e = ERR_INIT;
         err_set(&e, ERR_FAILED, WHY_LOST, "the relay has a new session: the old one's streams are lost");
@@ -209,84 +477,85 @@ static bool on_welcome(struct conn *c, const struct frame_welcome *welcome)
     }
     memcpy(s->birth, welcome->birth, sizeof(s->birth));
     s->has_birth = true;
-    u->state = UPLINK_UP;
+}
+
+bool uplink_on_lane_up(struct lane *l, const struct frame_welcome *welcome)
+{
+    struct uplink *u = l->u;
+    const struct session *s = &u->session;
+    bool fresh = !s->has_birth || CRYPTO_memcmp(s->birth, welcome->birth, sizeof(s->birth)) != 0;
+    bool first = count(u, is_up) == 1;
+    take_birth(u, welcome, fresh);
+    forget_given_up(u, &l->conn->hello);
+    end_given_up(u, &l->conn->hello);
     u->ups++;
-    u->up_ms = u->w->now_ms;
     u->tried = false;
     u->failures = 0;
-    note_rtt(u, (uint32_t)((u->w->now_us - u->dialled_us) / HANDSHAKE_TRIPS));
+    note_rtt(u, (uint32_t)((u->w->now_us - l->open_us) / HANDSHAKE_TRIPS));
     timer_stop(u->w, &u->park);
     u->last_error[0] = 0;
     snprintf(u->name, sizeof(u->name), "%s", welcome->name);
-    u->ops->on_up(u, welcome, fresh);
+    if (u->missing)
+        log_repair(u, l, fresh);
+    if (first || fresh)
+        u->ops->on_up(u, welcome, fresh);
+    u->missing = false;
+    wake_post(u->w, &u->settle);
     return true;
 }
 
-static void on_conn_down(struct conn *c, const struct err *err, const struct frame_welcome *refusal)
+// A carrier stands now: others may be wanted, or not be any more.
+static void on_settle(struct wake *wake)
 {
-    struct uplink *u = c->owner;
-    struct err e = ERR_INIT;
-    char where[URL_TEXT_MAX];
-    err_copy(&e, err);
-    if (u->state != UPLINK_UP && e.kind == ERR_FAILED) // whatever failed on the way there: not reached
-        e.kind = ERR_UNREACHED;
-    bool hops = u->route.count > 0 && !strstr(err_text(&e), "via "); // what went wrong may be a proxy's doing
-    if (u->state != UPLINK_UP)
-        err_prefix(&e, "dial %s%s%s", relay_url_where(&u->relay.url, where), hops ? " " : "", hops ? u->route.path : "");
-    down(u, &e, refusal);
-    err_fini(&e);
+    struct uplink *u = container_of(wake, struct uplink, settle);
+    retire(u);
+    keep(u);
 }
 
-static const struct conn_ops conn_ops = {.on_welcome = on_welcome, .on_down = on_conn_down};
-
 // An attempt that hangs must not keep the others waiting, nor may a slow path be given up too soon for ever.
-static uint32_t open_ms(const struct uplink *u)
+uint32_t uplink_open_ms(const struct uplink *u, const struct lane *l)
 {
     uint32_t doubled = UPLINK_TRY_MS << (u->failures < 3 ? u->failures : 3);
-    bool ways = u->others || u->dial.resolve.count > 1;
+    bool ways = u->others || l->dial.resolve.count > 1;
     return ways && doubled < AGENT_OPEN_MS ? doubled : AGENT_OPEN_MS;
 }
 
-static void on_dialled(struct dial *d, struct link *inner, const struct err *err)
+void uplink_hello(struct uplink *u, struct frame_hello *hello)
 {
-    struct uplink *u = container_of(d, struct uplink, dial);
-    struct frame_hello hello = {.ver_min = 1, .ver_max = 1, .carrier = ++u->session.carrier_number};
-    timer_stop(u->w, &u->deadline);
-    if (!inner) {
-        down(u, err, NULL);
-        return;
+    *hello = (struct frame_hello){.ver_min = 1, .ver_max = 1, .carrier = ++u->session.carrier_number};
+    memcpy(hello->session, u->session.id, sizeof(hello->session));
+    memcpy(hello->instance, u->instance, sizeof(hello->instance));
+    hello->has_token = u->relay.has_token;
+    if (hello->has_token)
+        memcpy(hello->token, u->relay.token, sizeof(hello->token));
+    memcpy(hello->given_up, u->given_up, sizeof(u->given_up));
+    hello->given_up_count = u->given_up_count;
+    for (size_t i = 0; i < UPLINK_LANES && hello->given_up_count < FRAME_GIVEN_UP_MAX; i++) {
+        const struct lane *l = &u->lanes[i];
+        if (l->state == LANE_UP && l->conn->carrier.live.suspect) // it ends when this one stands
+            hello->given_up[hello->given_up_count++] = l->conn->hello.carrier;
     }
-    memcpy(hello.session, u->session.id, sizeof(hello.session));
-    memcpy(hello.instance, u->instance, sizeof(hello.instance));
-    hello.has_token = u->relay.has_token;
-    if (hello.has_token)
-        memcpy(hello.token, u->relay.token, sizeof(hello.token));
-    u->state = UPLINK_OPENING;
-    u->dialled_us = u->w->now_us;
-    u->conn = conn_agent(u->w, inner, &hello, u->peel, open_ms(u), &u->session, &conn_ops, u);
-    OPENSSL_cleanse(&hello, sizeof(hello));
 }
+
+// --- dialling
 
 void uplink_start(struct uplink *u)
 {
-    if (u->state != UPLINK_DOWN || u->out)
+    if (uplink_state(u) != UPLINK_DOWN || u->out)
         return;
     if (u->w->now_ms < u->not_before_ms) {
         timer_set(u->w, &u->retry, u->not_before_ms - u->w->now_ms);
         return;
     }
-    timer_stop(u->w, &u->retry);
-    u->state = UPLINK_DIALLING;
-    u->attempts++;
-    timer_set(u->w, &u->deadline, AGENT_OPEN_MS);
-    dial_start(&u->dial, u->w, u->resolver, &u->dial_options, on_dialled);
+    dial_one(u);
 }
 
 void uplink_retry(struct uplink *u, uint32_t cap_ms, uint32_t least_ms)
 {
     uint32_t random;
     worker_random(u->w, &random, sizeof(random));
-    uint32_t ms = backoff_next(&u->backoff, random, cap_ms);
+    uint32_t ms = u->eager ? 0 : backoff_next(&u->backoff, random, cap_ms);
+    u->eager = false;
     u->not_before_ms = u->w->now_ms + least_ms;
     timer_set(u->w, &u->retry, ms > least_ms ? ms : least_ms);
 }
@@ -309,7 +578,14 @@ void uplink_revive(struct uplink *u)
     backoff_reset(&u->backoff);
 }
 
-const struct link_facts *uplink_facts(const struct uplink *u)
+bool uplink_send_end(struct uplink *u)
 {
-    return u->state == UPLINK_UP ? conn_facts(u->conn) : NULL;
+    bool all = !u->session.goaway_due;
+    for (size_t i = 0; i < UPLINK_LANES; i++)
+        all &= u->lanes[i].state != LANE_UP || !u->lanes[i].conn->carrier.goaway_due;
+    for (size_t i = 0; all && i < UPLINK_LANES; i++) {
+        if (u->lanes[i].state == LANE_UP)
+            link_shut(u->lanes[i].conn->top, SHUT_END);
+    }
+    return all;
 }

@@ -28,6 +28,7 @@ static const struct option own_options[] = {
      "TLS inside the streams between agents, so that the relay reads nothing: auto (the default) where the other's pin "
      "is known (culvert peer), always: or not at all, never"},
     {"once", 0, NULL, 0, "end at the first failure instead of connecting again"},
+    {"carriers", 0, "N", 0, "connections to keep up, 1 to 8: streams are spread over them, and one that is lost holds up only its own; default 1"},
     {"ready-fd", 0, "N", OPT_ARGV, "write one JSON line with all ports to this descriptor when up"},
     {"comeback", 0, "TIME", 0,
      "a better relay than the one in use must have stood this long, and a random part of it more, before "
@@ -113,12 +114,13 @@ static int parse_forwards(const struct options *o, struct parsed *p, struct err 
 static int parse(struct options *o, const char *state, struct parsed *p, struct err *e)
 {
     static const char *const seal[] = {"auto", "always", "never", NULL};
-    uint64_t idle = 60000, comeback = RANK_COMEBACK_MS, ready = 0;
+    uint64_t idle = 60000, comeback = RANK_COMEBACK_MS, ready = 0, carriers = 1;
     unsigned which_seal = AGENT_SEAL_AUTO;
     if (connect_parse(o, &p->connect, e) < 0 || parse_forwards(o, p, e) < 0 ||
         rules_parse(o, "allow", &p->allows, e) < 0 || options_ms(o, "udp-idle", &idle, e) < 0 ||
         options_ms(o, "comeback", &comeback, e) < 0 ||
-        options_number(o, "ready-fd", 0, 65535, &ready, e) < 0 || options_word(o, "seal", seal, &which_seal, e) < 0)
+        options_number(o, "ready-fd", 0, 65535, &ready, e) < 0 || options_word(o, "seal", seal, &which_seal, e) < 0 ||
+        options_number(o, "carriers", 1, AGENT_CARRIERS_MAX, &carriers, e) < 0)
         return -1;
     if (idle < 1000 || idle > 86400000)
         return err_set(e, ERR_USAGE, WHY_NONE, "culvert agent: --udp-idle: from 1s to 1d");
@@ -134,6 +136,7 @@ static int parse(struct options *o, const char *state, struct parsed *p, struct 
     p->a.udp_idle_ms = (uint32_t)idle;
     p->a.comeback_ms = (uint32_t)comeback;
     p->a.seal = (enum agent_seal)which_seal;
+    p->a.carriers = (unsigned)carriers;
     if (!p->a.stdio && !p->a.local_count && !p->a.reverse_count && !p->a.socks_count && !p->a.http_count &&
         !p->a.offer_count)
         return err_set(e, ERR_USAGE, WHY_NONE,

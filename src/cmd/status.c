@@ -16,7 +16,7 @@ static const struct option own_options[] = {
     {NULL},
 };
 static const struct option *const tables[] = {own_options, NULL};
-static const char *const table_names[] = {"agents", "relays", "services", "forwards", "streams", "flows", "invitations"};
+static const char *const table_names[] = {"agents", "relays", "carriers", "services", "forwards", "streams", "flows", "invitations"};
 #define TABLE_COUNT (sizeof table_names / sizeof *table_names)
 
 static int nobody(const char *state, struct err *e)
@@ -179,8 +179,8 @@ static int run_table(struct options *o, struct err *e)
             return show(o, table_names[i], e);
     const char *near = nearest_word(name, table_names, TABLE_COUNT);
     return err_set(e, ERR_USAGE, WHY_NONE,
-                   "culvert table: there is no table \"%.60s\"%s%s%s; there are agents, relays, services, "
-                   "forwards, streams, flows and invitations",
+                   "culvert table: there is no table \"%.60s\"%s%s%s; there are agents, relays, carriers, "
+                   "services, forwards, streams, flows and invitations",
                    name, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
 }
 
@@ -197,7 +197,7 @@ const struct command command_status = {
 
 const struct command command_table = {
     .name = "table",
-    .usage = "agents | relays | services | forwards | streams | flows | invitations",
+    .usage = "agents | relays | carriers | services | forwards | streams | flows | invitations",
     .args_min = 1,
     .args_max = 1,
     .summary = "what is connected, offered, forwarded, open",

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// One connection of an uplink to its relay: a dial, the stack that it hands over, and the carrier that this becomes. It knows the
+// way through the machine's network by which it was opened, so that a change of it can be judged. Embedded in the uplink, which
+// says when to dial and what an end means; a lane that has ended is free and may be dialled again.
+#pragma once
+#include "dial/dial.h"
+#include "dial/network.h"
+#include "session/conn.h"
+
+struct uplink;
+
+enum lane_state { LANE_FREE, LANE_DIALLING, LANE_OPENING, LANE_UP };
+
+struct lane {
+    struct uplink *u;
+    enum lane_state state;
+    struct dial dial;
+    struct conn *conn;
+    struct timer deadline;       // of dialling
+    struct network_route route;  // by which it was opened; key "" when not known
+    struct liveness_lesson lesson; // what was known of that network
+    uint64_t began_ms, open_us;  // when it was dialled; when its stack began to open
+    uint64_t up_ms;
+    bool stale;                  // its network changed, or the machine slept: another shall take its place
+};
+
+void lane_init(struct lane *l, struct uplink *u);
+void lane_dial(struct lane *l); // must be free
+void lane_drop(struct lane *l); // ends whatever it is, and tells nobody
+// It stands, is not suspect and has its network.
+bool lane_is_good(const struct lane *l);
+static inline bool lane_is_rising(const struct lane *l) { return l->state == LANE_DIALLING || l->state == LANE_OPENING; }
