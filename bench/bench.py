@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import repair
 import tunnels
 from tunnels import Culvert, HaproxyPair, Proc, Raw, StunnelPair
 from testenv.proc import NotReady, cpu_seconds, rss_kib
@@ -40,10 +41,9 @@ class Bench:
     def __init__(self, arguments, folder):
         self.quick, self.folder = arguments.quick, Path(folder)
         self.tools = Path(arguments.build).resolve() / "bench"
-        self.server = Proc([self.tools / "bench-server"], self.folder / "server.log")
-        self.server.wait_for("its port", lambda: self.server.output().strip())
-        self.target = int(self.server.output())
         self.serial = 0
+        self.server = self.serve("server")
+        self.target = int(self.server.output())
 
     def client(self, *words, patience=180):
         try:
@@ -54,6 +54,18 @@ class Bench:
         if done.returncode:
             raise Missing(f"client {words[0]}: {done.stderr.strip()}")
         return json.loads(done.stdout)
+
+    def serve(self, name):
+        self.serial += 1
+        server = Proc([self.tools / "bench-server"], self.folder / f"{name}-{self.serial}.log")
+        server.wait_for("its port", lambda: server.output().strip())
+        return server
+
+    def place(self, kind):
+        self.serial += 1
+        folder = self.folder / f"{kind.name}-{self.serial}"
+        folder.mkdir()
+        return folder
 
     def fresh(self, kind, delay_ms=0):
         self.serial += 1
@@ -182,6 +194,14 @@ class Bench:
         finally:
             tunnel.stop()
 
+    def hurt(self, kind, load):
+        if kind is not Culvert:
+            raise Inapplicable("its streams do not live through that")
+        try:
+            return load(self, kind)
+        except repair.Lost as e:
+            raise Missing(str(e))
+
     def size(self, kind):
         if not kind(self.folder / "size", self.tools, self.target).binaries():
             raise Inapplicable("nothing to weigh")
@@ -209,6 +229,7 @@ LOADS = [
     (f"{RTT_MS} ms RTT, 1 stream", lambda b, k: b.long_line(k), True),
     ("start to first byte", lambda b, k: b.first_byte(k), True),
     ("program", lambda b, k: b.size(k), True),
+    *[(name, lambda b, k, load=load: b.hurt(k, load), True) for name, load in repair.LOADS],
 ]
 
 # What culvert is held to: (group, metric): (factor, against or None for an absolute bound, True when more is better)
@@ -223,6 +244,14 @@ GOALS = {
     ("RSS of both ends", "idle KiB"): (4, None, False),
     ("RSS of both ends", "used KiB"): (4, None, False),
     (f"{RTT_MS} ms RTT, 1 stream", "Gbit/s"): (1.3, "haproxy", True),
+    ("repair: silence, new connections pass", "ms"): (5000, None, False),
+    ("repair: silence for 8 s, then all passes", "ms"): (2000, None, False),
+    ("repair: packets dropped, new connections pass", "ms"): (5000, None, False),
+    ("repair: packets dropped for 8 s, then all pass", "ms"): (2000, None, False),
+    (f"repair: relay killed, another one, {repair.FAR_MS} ms RTT: new stream", "ms"): (5000, None, False),
+    (f"repair: relay silent, another one, {repair.FAR_MS} ms RTT: new stream", "ms"): (5000, None, False),
+    ("fair: echo beside 4 bulk, 80 ms RTT, 100 Mbit/s", "p99 ms"): (100, None, False),
+    ("idle session", "pieces a minute"): (4, None, False),
 }
 
 

@@ -6,7 +6,8 @@
 // direction. "up" is from callers to the target. HOW is one or more of r RST, f FIN, s silence, u and d silence of one
 // direction only; one of them is drawn for each cut.
 //   delay MS                  each byte of both directions is held back that long
-//   rate BYTES_PER_S QUEUE    of all connections together, each direction alone, behind a queue of that many bytes; 0 0: none
+//   rate BYTES_PER_S QUEUE    of all connections together, each direction alone, behind a queue of that many bytes; 0 0: none.
+//                             For connections from then on the kernel's own buffers are small
 //   cut MIN MAX HOW           each new connection is cut at a byte drawn from MIN…MAX (small ones as likely as large); 0 0 r: none
 //   life MIN_MS MAX_MS HOW    each new connection is cut at an age drawn from there; 0 0 r: none
 //   idle MS HOW               connections that were silent that long are cut; 0 r: none
@@ -14,7 +15,7 @@
 //   freeze up|down|both       nothing passes, neither of old connections nor of new ones, until: thaw
 //   refuse on|off             new connections are reset
 //   target PORT               of new connections
-//   stats                     {"accepted", "open", "cuts", "up", "down"}
+//   stats                     {"accepted", "open", "cuts", "up", "down", "pieces"}; pieces: how often bytes passed
 // What a cut drops is gone; after silence a connection stays open and carries nothing more.
 #include <math.h>
 #include <sys/timerfd.h>
@@ -25,6 +26,7 @@
 #define BLOCKS_AT_ONCE 16 // without a delay: no deeper than a socket
 #define MERGE_NS 500000 // bytes read within this time of a block's first ones leave with them
 #define FIN_PATIENCE_NS 2000000000ull
+#define RATE_RCVBUF (32 * 1024)
 #define SECOND_NS 1000000000ull
 
 enum { UP, DOWN };
@@ -64,7 +66,7 @@ struct plan {
 static struct {
     unsigned target, port;
     uint64_t delay_ns, rate, queue_ns, free_ns[2]; // free_ns: when the line has sent all that was read
-    uint64_t random, accepted, cuts, passed[2];
+    uint64_t random, accepted, cuts, passed[2], pieces;
     struct plan cut, life, idle;
     bool frozen[2], refuse;
 } road;
@@ -214,6 +216,7 @@ static bool way_write(struct pair *p, int i, uint64_t now)
             b->start += (size_t)n;
             p->bytes += (uint64_t)n;
             road.passed[i] += (uint64_t)n;
+            road.pieces++;
             if (p->cut_at && p->bytes == p->cut_at) {
                 pair_cut(p, p->cut_how, now);
                 return true;
@@ -278,6 +281,10 @@ static void accept_all(int epoll, int listener, uint64_t now)
         int out = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         struct sockaddr_in a = loopback(road.target);
         road.accepted++;
+        if (road.rate) { // the queue is the road's, not the kernel's
+            setsockopt(in, SOL_SOCKET, SO_RCVBUF, &(int){RATE_RCVBUF}, sizeof(int));
+            setsockopt(out, SOL_SOCKET, SO_RCVBUF, &(int){RATE_RCVBUF}, sizeof(int));
+        }
         if (road.refuse || connect(out, (struct sockaddr *)&a, sizeof(a)) < 0) {
             reset(in);
             close(out);
@@ -414,9 +421,10 @@ static bool commands(void)
     for (char *end; (end = memchr(text, '\n', len));) {
         *end = '\0';
         if (!strcmp(text, "stats"))
-            printf("{\"accepted\": %llu, \"open\": %u, \"cuts\": %llu, \"up\": %llu, \"down\": %llu}\n",
+            printf("{\"accepted\": %llu, \"open\": %u, \"cuts\": %llu, \"up\": %llu, \"down\": %llu, \"pieces\": %llu}\n",
                    (unsigned long long)road.accepted, open_pairs(), (unsigned long long)road.cuts,
-                   (unsigned long long)road.passed[UP], (unsigned long long)road.passed[DOWN]);
+                   (unsigned long long)road.passed[UP], (unsigned long long)road.passed[DOWN],
+                   (unsigned long long)road.pieces);
         else
             puts(obey(text, now_ns()) ? "ok" : "what?");
         fflush(stdout);

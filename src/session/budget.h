@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory is the law, windows are promises: a budget counts the storage of every buffer held for one identity, and its
 // parent for all. Who finds it full drops received DATA and owes a REWIND; when there is room again the waiting streams are
-// served in turn. Counting cannot fail; asking may answer no.
+// served in turn. The first BUDGET_RESERVE bytes of each child are its own, whatever the others hold: who does not read never
+// stops another identity. Counting cannot fail; asking may answer no.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,6 +12,8 @@ struct budget {
     struct budget *parent; // NULL: the whole process
     size_t used, max;
     size_t sent;           // of used: what was sent and is not acknowledged; at most half, so that two full ends can still receive
+    size_t common;         // of used: what is beyond the children's reserves
+    size_t child_count;
     struct list waiters;   // struct budget_waiter, of this budget only
     struct list siblings;  // node in the parent's children
     struct list children;
@@ -37,3 +40,4 @@ void budget_give_sent(struct budget *b, size_t n);
 bool budget_is_short(const struct budget *b);
 void budget_wait(struct budget *b, struct budget_waiter *w); // once
 #define BUDGET_SLACK_MAX 65536 // room at which waiters are served: an eighth of the budget, at most this
+#define BUDGET_RESERVE 65536   // of each child, or 1/64 of the parent if that is less; half of it to send, half of it to receive

@@ -36,8 +36,8 @@ static void every_level_counts(void **state)
     budget_take(&a, 700);
     assert_true(budget_has(&a, 100));
     assert_false(budget_has(&a, 101));
-    assert_true(budget_has(&b, 300));
-    assert_false(budget_has(&b, 301)); // the parent's
+    assert_true(budget_has(&b, 277));
+    assert_false(budget_has(&b, 278)); // the parent's, without what is reserved for each child: 15
     assert_false(budget_has(&b, SIZE_MAX));
     budget_take(&b, 400); // may exceed
     assert_false(budget_has(&b, 0));
@@ -98,9 +98,40 @@ static void room_in_the_parent_serves_the_children(void **state)
     budget_init(&b, 800, &root);
     budget_take(&a, 800);
     wait_for(&x, &b, 0, &order);
-    budget_give(&a, 100); // of another child
+    budget_give(&a, 130); // of another child
     assert_int_equal(x.served, 1);
-    budget_give(&a, 700);
+    budget_give(&a, 670);
+    budget_fini(&a);
+    budget_fini(&b);
+    budget_fini(&root);
+}
+
+static void every_child_has_something_of_its_own(void **state)
+{
+    struct budget root, a, b;
+    struct waiter x;
+    unsigned order = 0;
+    budget_init(&root, 6400, NULL);
+    budget_init(&a, 6400, &root);
+    budget_init(&b, 6400, &root);
+    budget_take(&a, 6250); // all but b's 100, and what is a's to send
+    budget_take_sent(&a, 50);
+    assert_false(budget_has(&a, 1));
+    assert_true(budget_has(&b, 50));
+    assert_false(budget_has(&b, 51));
+    assert_true(budget_has_to_send(&b, 50));
+    budget_take_sent(&b, 50);
+    assert_false(budget_has_to_send(&b, 1));
+    budget_take(&b, 50);
+    assert_int_equal(root.used, root.max);
+    assert_false(budget_has(&b, 1));
+    wait_for(&x, &b, 0, &order);
+    budget_give(&b, 50); // its own again
+    assert_int_equal(x.served, 1);
+    budget_give_sent(&b, 50);
+    budget_give(&a, 6250);
+    budget_give_sent(&a, 50);
+    assert_int_equal(root.used + root.common + root.sent, 0);
     budget_fini(&a);
     budget_fini(&b);
     budget_fini(&root);
@@ -112,6 +143,7 @@ int main(void)
         cmocka_unit_test(every_level_counts), cmocka_unit_test(sent_bytes_take_at_most_half),
         cmocka_unit_test(waiters_are_served_in_turn_once_there_is_room),
         cmocka_unit_test(room_in_the_parent_serves_the_children),
+        cmocka_unit_test(every_child_has_something_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
