@@ -116,7 +116,7 @@ static void on_poll(void *ctx, int events)
 
 static void pay_room(struct tcp *t)
 {
-    bool enough = t->out.bytes <= TCP_QUEUE_MAX / 2;
+    bool enough = t->out.bytes <= TCP_QUEUE_MAX / 2 && (!t->blocked || bufq_empty(&t->out));
     if (t->flags & TCP_CARRIER)
         enough = !t->blocked;
     if (t->end_wanted)
@@ -276,7 +276,8 @@ static size_t tcp_room(struct link *l)
         return TCP_QUEUE_MAX;
     size_t room = t->out.bytes < TCP_QUEUE_MAX ? TCP_QUEUE_MAX - t->out.bytes : 0;
     // A carrier's scheduler can still choose what goes next only as long as it keeps it.
-    if (t->end_wanted || (t->blocked && t->flags & TCP_CARRIER))
+    // Another socket that takes nothing keeps what it has, and no more: that is memory nobody counts.
+    if (t->end_wanted || (t->blocked && (t->flags & TCP_CARRIER || !bufq_empty(&t->out))))
         room = 0;
     t->room_owed = room == 0;
     return room;
