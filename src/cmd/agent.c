@@ -20,7 +20,7 @@ static const struct option own_options[] = {
     {"http", 0, "ADDR", OPT_MANY, "HTTP proxy here, for CONNECT and http:// URLs; comes out at the relay"},
     {"socks-login", 0, "FILE", 0, "user:password asked of SOCKS5 and HTTP callers, from a file of mode 0600"},
     {"offer", 0, "NAME=DEST[/udp]", OPT_MANY, "a service for other agents: NAME@this-agent"},
-    {"stdio", 'W', "DEST", OPT_ARGV, "stdin and stdout are the stream; implies --once"},
+    {"stdio", 'W', "DEST", OPT_ARGV, "stdin and stdout are the stream; ends when no relay is reached at the start"},
     {"allow", 0, "RULE", OPT_MANY,
      "what reverse SOCKS5 may reach here; targets of -R and --offer are allowed by being "
      "named"},
