@@ -61,10 +61,12 @@ static void tick_leaving(struct agent *a)
 
 static size_t work_left(const struct agent *a)
 {
-    size_t listening = reverses_streams(a), streams = 0;
-    for (size_t i = 0; i < a->uplink_count; i++)
-        streams += a->uplinks[i].session.stream_count;
-    streams = streams > listening ? streams - listening : 0;
+    size_t streams = 0;
+    for (size_t i = 0; i < a->uplink_count; i++) {
+        const struct uplink *u = &a->uplinks[i];
+        size_t listening = reverses_streams(a, u), all = u->session.stream_count;
+        streams += uplink_is_up(u) && all > listening ? all - listening : 0; // elsewhere only what has a conduit counts
+    }
     size_t flows = a->fw.flow_count; // a flow has no end to wait for
     return a->fw.conduit_count + (streams > flows ? streams - flows : 0);
 }

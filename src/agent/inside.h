@@ -137,7 +137,7 @@ void reverses_follow(struct agent *a); // asks at the current relay for what doe
 void reverses_forget(struct agent *a, const struct uplink *u); // it has a new session: nothing listens there
 void reverses_close(struct agent *a);
 bool reverses_settled(const struct agent *a);
-size_t reverses_streams(const struct agent *a); // streams that only listen
+size_t reverses_streams(const struct agent *a, const struct uplink *u); // streams there that only listen
 // The way out of reverse SOCKS.
 void reverse_connect(void *owner, const struct conduit_ask *ask, const struct socks_dest *dest);
 struct stream *reverse_listen(void *owner, const struct addr *at);

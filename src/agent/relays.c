@@ -248,11 +248,13 @@ static void end_if_last(struct agent *a, const struct err *err)
 {
     struct err all = ERR_INIT;
     for (size_t i = 0; i < a->uplink_count; i++) {
-        const struct uplink *u = &a->uplinks[i];
-        if (!u->out)
+        if (!a->uplinks[i].out)
             return;
+    }
+    for (size_t i = 0; i < a->uplink_count; i++) {
         struct err both = ERR_INIT;
-        err_set(&both, a->uplinks[0].out_kind, WHY_NONE, i ? "%s; %s" : "%s%s", err_text(&all), u->last_error);
+        err_set(&both, a->uplinks[0].out_kind, WHY_NONE, i ? "%s; %s" : "%s%s", err_text(&all),
+                a->uplinks[i].last_error);
         err_move(&all, &both);
     }
     agent_stop(a, (int)a->uplinks[0].out_kind, a->uplink_count == 1 ? err : &all);

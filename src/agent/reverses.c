@@ -302,11 +302,13 @@ bool reverses_settled(const struct agent *a)
     return true;
 }
 
-size_t reverses_streams(const struct agent *a)
+size_t reverses_streams(const struct agent *a, const struct uplink *u)
 {
     size_t n = 0;
-    for (size_t i = 0; i < a->reverse_count; i++)
-        n += (a->reverses[i].now->st != NULL) + (a->reverses[i].next->st != NULL);
+    for (size_t i = 0; i < 2 * a->reverse_count; i++) {
+        const struct reverse_stream *rs = &a->reverses[i / 2].streams[i % 2];
+        n += rs->st && rs->u == u;
+    }
     return n;
 }
 

@@ -2,6 +2,7 @@
 #include "dial/resolve.h"
 #include <ares.h>
 #include <netdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -336,23 +337,40 @@ static void on_answer(void *ctx, int status, int timeouts, struct ares_addrinfo 
     ares_freeaddrinfo(ai);
 }
 
-static void add_hosts_file(struct resolver *r, struct resolve *q, int family)
+// Whether the names of a line of the hosts file, behind its address, have this one.
+static bool has_name(char **rest, const char *host)
 {
-    struct hostent *h = NULL;
-    if (ares_gethostbyname_file(r->now->ares, q->host, family, &h) != ARES_SUCCESS)
-        return;
-    for (size_t i = 0; i < FAMILY_MAX && h->h_addr_list[i]; i++) {
-        struct sockaddr_in in = {.sin_family = AF_INET};
-        struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
-        if (family == AF_INET) {
-            memcpy(&in.sin_addr, h->h_addr_list[i], 4);
-            add(q, (struct sockaddr *)&in, sizeof(in));
-        } else {
-            memcpy(&in6.sin6_addr, h->h_addr_list[i], 16);
-            add(q, (struct sockaddr *)&in6, sizeof(in6));
-        }
+    char *word;
+    while ((word = strsep(rest, " \t\r\n")) && *word != '#') {
+        if (strcasecmp(word, host) == 0)
+            return true;
     }
-    ares_free_hostent(h);
+    return false;
+}
+
+// All lines count, as in the C library; c-ares would stop at the first one with the name.
+static void add_hosts_file(struct resolve *q)
+{
+    struct addr found[2][FAMILY_MAX]; // IPv6, IPv4
+    size_t count[2] = {0}, size = 0;
+    char *line = NULL;
+    FILE *file = fopen("/etc/hosts", "re");
+    while (file && getline(&line, &size, file) > 0) {
+        char *rest = line + strspn(line, " \t"), *address = strsep(&rest, " \t\r\n");
+        struct addr a;
+        if (!rest || !addr_parse_ip(&a, address, 0) || !has_name(&rest, q->host))
+            continue;
+        int family = a.sa.sa_family == AF_INET;
+        if (count[family] < FAMILY_MAX)
+            found[family][count[family]++] = a;
+    }
+    for (int family = 0; family < 2; family++) {
+        for (size_t i = 0; i < count[family]; i++)
+            add(q, &found[family][i].sa, found[family][i].len);
+    }
+    free(line);
+    if (file)
+        fclose(file);
 }
 
 static bool is_localhost(const char *host)
@@ -374,11 +392,10 @@ static bool is_literal(struct resolve *q)
 }
 
 // What needs no DNS: /etc/hosts, localhost (RFC 6761 section 6.3).
-static bool answer_here(struct resolver *r, struct resolve *q)
+static bool answer_here(struct resolve *q)
 {
     struct addr a;
-    add_hosts_file(r, q, AF_INET6);
-    add_hosts_file(r, q, AF_INET);
+    add_hosts_file(q);
     if (q->count == 0 && is_localhost(q->host)) {
         addr_parse_ip(&a, "127.0.0.1", 0);
         add(q, &a.sa, a.len);
@@ -426,7 +443,7 @@ void resolve_start(struct resolver *r, struct resolve *q, const char *host, uint
         return;
     }
     memcpy(q->host, host, len + 1);
-    if (is_literal(q) || answer_here(r, q)) {
+    if (is_literal(q) || answer_here(q)) {
         wake_post(q->w, &q->wake);
         return;
     }

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Agents with several relays: which is used, what happens when one dies, drains, refuses or comes back."""
+import os
 import signal
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
-from testenv.culvert import culvert, must
-from testenv.net import ask, ask_udp, connect, recv_exactly, recv_to_end
-from testenv.proc import free_port, wait_for
+from testenv.culvert import Relay, culvert, must
+from testenv.net import TcpServer, ask, ask_udp, connect, hold, recv_exactly, recv_to_end
+from testenv.proc import can_connect, free_port, wait_for
 
 LISTEN = ["--allow-listen", "127.0.0.1:*"]
 OFFER = ["--allow-offer", "*"]
@@ -267,3 +269,89 @@ class TestRefusal:
         done = several.agent.run("agent", *several.agent.trust(), *several.flags, "--once", "-L", "0:localhost:1")
         assert done.returncode == 3
         assert all(str(relay.port) in done.stderr for relay in two)
+
+
+def forward_to(port):
+    """Serves for testenv.net.TcpServer: a way to the relay."""
+    def serve(server, s):
+        with socket.create_connection(("127.0.0.1", port)) as to:
+            back = threading.Thread(target=copy, args=(to, s), daemon=True)
+            back.start()
+            copy(s, to)
+            back.join()
+    return serve
+
+
+def copy(source, to):
+    try:
+        while data := source.recv(65536):
+            to.sendall(data)
+    except OSError:
+        pass
+    for s in (source, to):
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives the agent a hosts file of its own, in a mount namespace")
+class TestAddresses:
+    """One relay by a name with two addresses."""
+    NAME = "relay.test"
+    FIRST, SECOND = "127.0.0.2", "127.0.0.3"
+
+    @pytest.fixture
+    def site(self, world):
+        relay = world.add(Relay(world.program, world.place("relay"), hosts=("localhost", self.NAME))).start()
+        agent = world.joined(relay)
+        hosts, wrapper = agent.folder / "hosts", agent.folder / "culvert"
+        hosts.write_text(f"127.0.0.1 localhost\n{self.FIRST} {self.NAME}\n{self.SECOND} {self.NAME}\n")
+        wrapper.write_text("#!/bin/sh\nexec unshare -m sh -c 'mount --bind \"$0\" /etc/hosts && exec \"$@\"' "
+                           f"{hosts} {agent.program} \"$@\"\n")
+        wrapper.chmod(0o755)
+        agent.program = wrapper
+        while True: # a port that both addresses have
+            port = free_port(self.FIRST)
+            if not can_connect(port, self.SECOND):
+                return world, relay, agent, port
+
+    def start(self, agent, port, server):
+        return agent.start(["--relay", f"wss://{self.NAME}:{port}", "-L", f"0:{server.at}"])
+
+    def test_a_black_hole_does_not_stop_it(self, site):
+        world, relay, agent, port = site
+        held = []
+        with socket.socket() as full: # a full queue: further SYNs vanish
+            full.bind((self.FIRST, port))
+            full.listen(0)
+            for _ in range(4):
+                held.append(socket.socket())
+                held[-1].setblocking(False)
+                held[-1].connect_ex((self.FIRST, port))
+            world.add(TcpServer(forward_to(relay.port), f"{self.SECOND}:{port}"))
+            self.start(agent, port, world.server())
+            assert works(agent.at())
+        for s in held:
+            s.close()
+
+    def test_an_address_that_accepts_and_says_nothing_does_not_stop_it(self, site):
+        world, relay, agent, port = site
+        world.add(TcpServer(hold, f"{self.FIRST}:{port}"))
+        world.add(TcpServer(forward_to(relay.port), f"{self.SECOND}:{port}"))
+        self.start(agent, port, world.server())
+        assert works(agent.at())
+
+    def test_when_the_address_in_use_is_lost_the_other_is_taken(self, site):
+        world, relay, agent, port = site
+        ways = [world.add(TcpServer(forward_to(relay.port), f"{at}:{port}")) for at in (self.FIRST, self.SECOND)]
+        self.start(agent, port, world.server())
+        stays = connect(agent.at())
+        stays.sendall(b"a")
+        assert recv_exactly(stays, 1) == b"a"
+        for way in [way for way in ways if way.open]:
+            way.listener.shutdown(socket.SHUT_RDWR)
+            way.stop()
+        stays.sendall(b"b") # the session is the same
+        assert recv_exactly(stays, 1) == b"b"
+        assert works(agent.at())
