@@ -54,11 +54,11 @@ struct session *relays_elsewhere(void *owner, struct session *from, const struct
                                  uint32_t *asked, bool *later)
 {
     struct agent *a = owner;
-    struct uplink *u = uplink_of(from);
     size_t order[AGENT_RELAYS];
-    if (a->life != AGENT_RUNNING || !may_ask_elsewhere(a, u, open, err))
+    if (a->life != AGENT_RUNNING || (from && !may_ask_elsewhere(a, uplink_of(from), open, err)))
         return NULL;
-    *asked |= 1u << (u - a->uplinks);
+    if (from)
+        *asked |= 1u << (uplink_of(from) - a->uplinks);
     relays_order(a, order);
     for (size_t i = 0; i < a->uplink_count; i++) {
         if (uplink_is_good(&a->uplinks[order[i]]) && !(*asked >> order[i] & 1))

@@ -347,6 +347,7 @@ static bool ask_elsewhere(struct conduit *c)
     link_close(c->far);
     c->far = NULL;
     o->st = NULL;
+    o->session = NULL;
     if (!s)
         return true;
     open_far(c, s, &open);

@@ -30,8 +30,8 @@ struct forward_stats {
 struct seal_way;
 struct frame_open;
 
-// Where else a stream may be opened that `from` refused (err, a code of its peer's), or that has not left it (err NULL); NULL:
-// nowhere, or with *later set, not yet: conduits_ask_again comes. `asked` is the caller's, to note whom it asked; zero at first.
+// Where else a stream may be opened that `from` refused (err, a code of its peer's), or that has not left it (err NULL), or that
+// waits since (from NULL); NULL: nowhere, or with *later set, not yet: conduits_ask_again comes. `asked` is the caller's, to note whom it asked; zero at first.
 typedef struct session *forward_elsewhere_fn(void *owner, struct session *from, const struct frame_open *open,
                                              const struct err *err, uint32_t *asked, bool *later);
 
