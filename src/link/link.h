@@ -77,6 +77,7 @@ struct link {
     struct err err;
     struct grave grave;
     bool closed;
+    size_t appetite; // set by who receives: bytes it can pass on now, so that a read takes no more; 0: not known
 };
 
 // For constructors: fills the base, takes `below` (may be NULL), inherits its worker and facts.

@@ -26,7 +26,7 @@ static enum moved move(struct link *from, struct link *to, bool *ended, uint64_t
 {
     for (int i = 0; i < TURN_BUFS; i++) {
         struct buf *b;
-        if (*ended || link_room(to) == 0)
+        if (*ended || (from->appetite = link_room(to)) == 0)
             return MOVED_ALL;
         switch (link_recv(from, &b)) {
         case LINK_OK:

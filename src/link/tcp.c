@@ -9,8 +9,8 @@
 #include <unistd.h>
 #include "link/tcp_info.h"
 
-#define READ_BUFS 8       // a carrier's read while data stream in: 128 KiB
-#define READ_BUFS_LOCAL 4 // what a local socket may hold back unbudgeted: three buffers
+#define READ_BUFS 16      // a read while data stream in: 256 KiB
+#define READ_BUFS_BLIND 4 // of a local socket whose reader does not say what it can pass on
 #define WRITE_BUFS 64
 #define NOTSENT_LOWAT 131072
 
@@ -177,11 +177,22 @@ static enum link_status tcp_open(struct link *l)
     return t->connected ? LINK_OK : LINK_AGAIN;
 }
 
-// Local sockets: one read makes one DATA frame, with its header and a WebSocket header in front. Carriers: as much as fits.
+// Two at least: 16 KiB of a program, or of TLS with its header, then cost one system call. What a local socket has read and cannot
+// pass on is held outside of any budget: no more than its reader has room for.
+static size_t read_count(const struct tcp *t)
+{
+    if (!t->is_bulk)
+        return 2;
+    if (t->flags & TCP_CARRIER)
+        return READ_BUFS;
+    size_t count = t->link.appetite ? t->link.appetite / TCP_READ_MAX : READ_BUFS_BLIND;
+    return count < 2 ? 2 : count < READ_BUFS ? count : READ_BUFS;
+}
+
+// Local sockets: a buffer makes one DATA frame, with its header and a WebSocket header in front. Carriers: as much as fits.
 static size_t prepare(struct tcp *t, struct buf **bufs, struct iovec *iov)
 {
-    // Two at least: 16 KiB of a program, or of TLS with its header, then cost one system call.
-    size_t count = !t->is_bulk ? 2 : t->flags & TCP_CARRIER ? READ_BUFS : READ_BUFS_LOCAL;
+    size_t count = read_count(t);
     for (size_t i = 0; i < count; i++) {
         bufs[i] = buf_get(&t->link.w->pool);
         size_t room = buf_tailroom(bufs[i]);

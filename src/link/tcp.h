@@ -11,7 +11,7 @@ enum { // flags
     TCP_INHERITED = 2, // of tcp_take: the listener had tcp_set_options
 };
 
-// Reads without TCP_CARRIER: one read makes one DATA frame, with room in front for its header and a WebSocket header.
+// Reads without TCP_CARRIER: a buffer makes one DATA frame, with room in front for its header and a WebSocket header.
 #define TCP_READ_HEAD 32
 #define TCP_READ_MAX 16328
 
