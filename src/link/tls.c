@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // OpenSSL reads and writes the link below through a BIO of our own. Below never refuses a send, so no write ever
 // blocks; a read blocks exactly when the link below answers AGAIN, and that link owes the wake. The BIO hands OpenSSL
-// only what it asks for (no read-ahead), so after close_notify the bytes it still holds are the first raw ones.
+// only what it asks for (no read-ahead), so after close_notify the bytes it still holds are the first raw ones. Once an outer
+// TLS 1.3 has shaken hands, its records are sealed and opened here (tls_records.h) and its SSL only keeps what was agreed.
 #include "link/tls.h"
 #include <assert.h>
 #include <openssl/err.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include "core/log.h"
 #include "link/tls_own.h"
+#include "link/tls_records.h"
 
 #define PINS_MAX 8
 #define OVERHEAD 64                       // what room keeps back for record headers and tags
@@ -34,7 +36,10 @@ struct tls {
     enum link_status below; // its last answer to recv
     bool end_sent, end_read;      // close_notify
     bool peel_send, peel_recv;
-    uint64_t records, keyed_ms; // sent with the present key; since when
+    uint64_t key_records, keyed_ms; // sent with the present key; since when
+    struct record_secrets secrets; // until the handshake is done
+    struct records *records;       // NULL: OpenSSL does them
+    struct bufq raw;               // with records: read, not opened yet; one record and a buffer at most
     unsigned long lost; // OpenSSL's error before the link below wrote: a TLS down there clears the thread's queue
 };
 
@@ -293,6 +298,64 @@ static enum link_status fail_ssl(struct tls *t)
     return fail_with(t, error_text(code));
 }
 
+// --- our own records
+
+void tls_note_secret(const SSL *ssl, const char *line)
+{
+    struct tls *t = SSL_get_app_data(ssl);
+    if (t && t->outer)
+        record_secrets_note(&t->secrets, line);
+}
+
+static void take_over_records(struct tls *t)
+{
+    t->records = t->outer ? records_new(t->ssl, &t->secrets) : NULL;
+    OPENSSL_cleanse(&t->secrets, sizeof(t->secrets));
+    if (t->records && t->in) {
+        bufq_push(&t->raw, t->in);
+        t->in = NULL;
+    }
+}
+
+static void send_record(void *ctx, struct buf *sealed)
+{
+    struct tls *t = ctx;
+    link_send(t->link.below, sealed);
+}
+
+static enum link_status fail_record(struct tls *t)
+{
+    uint8_t alert;
+    const char *why = records_why(t->records, &alert);
+    if (alert && !t->end_sent)
+        records_alert(t->records, &t->link.w->pool, 2, alert, send_record, t);
+    t->end_sent = true;
+    return fail_with(t, why);
+}
+
+static enum link_status recv_record(struct tls *t, struct buf **out)
+{
+    for (;;) {
+        switch (records_open(t->records, &t->raw, &t->link.w->pool, out)) {
+        case RECORD_OK:
+            return LINK_OK;
+        case RECORD_END:
+            t->end_read = true;
+            return LINK_END;
+        case RECORD_BAD:
+            return fail_record(t);
+        case RECORD_MORE:
+            break;
+        }
+        if (records_owe_renewal(t->records) && !t->end_sent)
+            records_renew(t->records, &t->link.w->pool, send_record, t);
+        if (!pull(t))
+            return t->below == LINK_AGAIN ? LINK_AGAIN : fail_ssl(t);
+        bufq_push(&t->raw, t->in);
+        t->in = NULL;
+    }
+}
+
 // --- the six operations
 
 static enum link_status finish_open(struct tls *t)
@@ -307,6 +370,7 @@ static enum link_status finish_open(struct tls *t)
     }
     t->opened = true;
     t->keyed_ms = t->link.w->now_ms;
+    take_over_records(t);
     return LINK_OK;
 }
 
@@ -392,7 +456,7 @@ static enum link_status tls_recv(struct link *l, struct buf **out)
     if (!t->opened)
         return LINK_AGAIN;
     if (!t->end_read) {
-        enum link_status s = recv_sealed(t, out);
+        enum link_status s = t->records ? recv_record(t, out) : recv_sealed(t, out);
         if (s != LINK_END)
             return s;
         free_when_peeled(t);
@@ -403,11 +467,13 @@ static enum link_status tls_recv(struct link *l, struct buf **out)
 static void renew_key(struct tls *t)
 {
     uint64_t now = t->link.w->now_ms;
-    if (++t->records < KEY_RECORDS && now - t->keyed_ms < KEY_MS)
+    if (++t->key_records < KEY_RECORDS && now - t->keyed_ms < KEY_MS)
         return;
-    t->records = 0;
+    t->key_records = 0;
     t->keyed_ms = now;
-    if (SSL_version(t->ssl) == TLS1_3_VERSION)
+    if (t->records)
+        records_renew(t->records, &t->link.w->pool, send_record, t);
+    else if (SSL_version(t->ssl) == TLS1_3_VERSION)
         SSL_key_update(t->ssl, SSL_KEY_UPDATE_NOT_REQUESTED); // goes out before the next record
 }
 
@@ -423,6 +489,13 @@ static void tls_send(struct link *l, struct buf *b)
         assert(t->opened);
         renew_key(t);
         ERR_clear_error();
+        if (t->records) {
+            if (!records_seal(t->records, b, RECORD_DATA, send_record, t)) {
+                fail_with(t, tls_queue_text());
+                link_wake(l);
+            }
+            return;
+        }
         if (SSL_write_ex(t->ssl, buf_data(b), b->len, &n) != 1) {
             fail_with(t, tls_queue_text());
             link_wake(l);
@@ -466,6 +539,10 @@ static void send_end(struct tls *t)
         return;
     t->end_sent = true;
     ERR_clear_error();
+    if (t->records) {
+        records_alert(t->records, &t->link.w->pool, 1, 0, send_record, t);
+        return;
+    }
     SSL_shutdown(t->ssl); // once: a second one would read
 }
 
@@ -483,6 +560,9 @@ static void tls_fini(struct link *l)
 {
     struct tls *t = of(l);
     free_ssl(t);
+    records_free(t->records);
+    bufq_clear(&t->raw);
+    OPENSSL_cleanse(&t->secrets, sizeof(t->secrets));
     buf_put(t->in);
     OPENSSL_cleanse(t->peer_pin, sizeof(t->peer_pin));
     free(t->who);

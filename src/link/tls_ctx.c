@@ -54,6 +54,7 @@ SSL_CTX *tls_client_ctx(const char *ca_file, struct err *e)
     else
         SSL_CTX_set_default_verify_paths(ctx);
     SSL_CTX_set_alpn_protos(ctx, alpn_outer, sizeof(alpn_outer) - 1);
+    SSL_CTX_set_keylog_callback(ctx, tls_note_secret);
     return ctx;
 }
 
@@ -89,6 +90,7 @@ SSL_CTX *tls_server_ctx(const char *cert_file, const char *key_file, struct err 
     if (SSL_CTX_check_private_key(ctx) != 1)
         return fail_ctx(ctx, e, "key", key_file);
     SSL_CTX_set_alpn_select_cb(ctx, on_alpn_outer, NULL);
+    SSL_CTX_set_keylog_callback(ctx, tls_note_secret);
     return ctx;
 }
 

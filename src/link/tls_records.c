@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "link/tls_records.h"
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TAG 16
+#define IV 12
+
+enum { // RFC 8446 section 6 and appendix B.3
+    ALERT_CLOSE_NOTIFY = 0,
+    ALERT_UNEXPECTED = 10,
+    ALERT_BAD_MAC = 20,
+    ALERT_OVERFLOW = 22,
+    ALERT_ILLEGAL = 47,
+    ALERT_DECODE = 50,
+    ALERT_INTERNAL = 80,
+    ALERT_USER_CANCELED = 90,
+    MESSAGE_TICKET = 4,
+    MESSAGE_KEY_UPDATE = 24,
+};
+
+struct direction {
+    EVP_CIPHER_CTX *ctx;
+    uint8_t secret[RECORD_SECRET_MAX], iv[IV];
+    uint64_t seq;
+};
+
+struct records {
+    const EVP_CIPHER *cipher;
+    const EVP_MD *md;
+    struct direction in, out;
+    uint8_t head[RECORD_HEAD]; // of the record that comes
+    bool has_head;
+    unsigned barren;
+    uint8_t message[4]; // head of the handshake message that comes
+    uint8_t message_have;
+    uint32_t message_left;
+    bool renewal_owed;
+    const char *why;
+    uint8_t alert;
+};
+
+// --- keys
+
+static size_t unhex(const char *text, uint8_t *out, size_t max)
+{
+    size_t n = 0;
+    for (; n < max && text[0] && text[1]; text += 2) {
+        unsigned byte;
+        if (sscanf(text, "%2x", &byte) != 1)
+            break;
+        out[n++] = (uint8_t)byte;
+    }
+    return n;
+}
+
+void record_secrets_note(struct record_secrets *s, const char *line)
+{
+    static const char client[] = "CLIENT_TRAFFIC_SECRET_0 ", server[] = "SERVER_TRAFFIC_SECRET_0 ";
+    bool is_client = strncmp(line, client, sizeof(client) - 1) == 0;
+    if (!is_client && strncmp(line, server, sizeof(server) - 1) != 0)
+        return;
+    const char *hex = strchr(line + sizeof(client) - 1, ' '); // behind the client's random
+    if (hex && is_client)
+        s->client_len = unhex(hex + 1, s->client, sizeof(s->client));
+    else if (hex)
+        s->server_len = unhex(hex + 1, s->server, sizeof(s->server));
+}
+
+// HKDF-Expand-Label with an empty context (RFC 8446 section 7.1).
+static bool expand(const EVP_MD *md, const uint8_t *secret, const char *label, uint8_t *out, size_t len)
+{
+    uint8_t info[32];
+    int n = snprintf((char *)info + 3, sizeof(info) - 4, "tls13 %s", label);
+    info[0] = (uint8_t)(len >> 8);
+    info[1] = (uint8_t)len;
+    info[2] = (uint8_t)n;
+    info[3 + n] = 0;
+    int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)(uintptr_t)EVP_MD_get0_name(md), 0),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)secret, (size_t)EVP_MD_get_size(md)),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, info, (size_t)n + 4),
+        OSSL_PARAM_construct_end(),
+    };
+    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
+    EVP_KDF_CTX *ctx = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
+    bool ok = ctx && EVP_KDF_derive(ctx, out, len, params) == 1;
+    EVP_KDF_CTX_free(ctx);
+    EVP_KDF_free(kdf);
+    return ok;
+}
+
+static bool set_keys(struct records *r, struct direction *d)
+{
+    uint8_t key[EVP_MAX_KEY_LENGTH];
+    size_t len = (size_t)EVP_CIPHER_get_key_length(r->cipher);
+    bool ok = expand(r->md, d->secret, "key", key, len) && expand(r->md, d->secret, "iv", d->iv, IV) &&
+              EVP_CipherInit_ex(d->ctx, r->cipher, NULL, key, NULL, d == &r->out) == 1;
+    OPENSSL_cleanse(key, sizeof(key));
+    d->seq = 0;
+    return ok;
+}
+
+static bool next_keys(struct records *r, struct direction *d)
+{
+    uint8_t next[RECORD_SECRET_MAX];
+    size_t len = (size_t)EVP_MD_get_size(r->md);
+    bool ok = expand(r->md, d->secret, "traffic upd", next, len);
+    memcpy(d->secret, next, len);
+    OPENSSL_cleanse(next, sizeof(next));
+    return ok && set_keys(r, d);
+}
+
+static const EVP_CIPHER *cipher_of(const SSL *ssl)
+{
+    const SSL_CIPHER *c = SSL_get_current_cipher(ssl);
+    switch (c ? SSL_CIPHER_get_cipher_nid(c) : NID_undef) {
+    case NID_aes_128_gcm:
+        return EVP_aes_128_gcm();
+    case NID_aes_256_gcm:
+        return EVP_aes_256_gcm();
+    case NID_chacha20_poly1305:
+        return EVP_chacha20_poly1305();
+    default:
+        return NULL;
+    }
+}
+
+struct records *records_new(const SSL *ssl, const struct record_secrets *s)
+{
+    const EVP_CIPHER *cipher = cipher_of(ssl);
+    if (SSL_version(ssl) != TLS1_3_VERSION || !cipher || SSL_has_pending(ssl))
+        return NULL;
+    const EVP_MD *md = SSL_CIPHER_get_handshake_digest(SSL_get_current_cipher(ssl));
+    size_t len = md ? (size_t)EVP_MD_get_size(md) : 0;
+    if (len == 0 || len > RECORD_SECRET_MAX || s->client_len != len || s->server_len != len)
+        return NULL;
+    struct records *r = calloc(1, sizeof(*r));
+    if (!r)
+        abort();
+    bool is_server = SSL_is_server(ssl);
+    r->cipher = cipher;
+    r->md = md;
+    memcpy(r->in.secret, is_server ? s->client : s->server, len);
+    memcpy(r->out.secret, is_server ? s->server : s->client, len);
+    r->in.ctx = EVP_CIPHER_CTX_new();
+    r->out.ctx = EVP_CIPHER_CTX_new();
+    if (r->in.ctx && r->out.ctx && set_keys(r, &r->in) && set_keys(r, &r->out))
+        return r;
+    records_free(r);
+    return NULL;
+}
+
+void records_free(struct records *r)
+{
+    if (!r)
+        return;
+    EVP_CIPHER_CTX_free(r->in.ctx);
+    EVP_CIPHER_CTX_free(r->out.ctx);
+    OPENSSL_cleanse(r, sizeof(*r));
+    free(r);
+}
+
+// The nonce of the next record and its head as additional data (section 5.3).
+static bool begin(struct direction *d, const uint8_t head[RECORD_HEAD])
+{
+    uint8_t nonce[IV];
+    int n;
+    memcpy(nonce, d->iv, IV);
+    for (int i = 0; i < 8; i++)
+        nonce[IV - 1 - i] ^= (uint8_t)(d->seq >> (8 * i));
+    d->seq++;
+    return EVP_CipherInit_ex(d->ctx, NULL, NULL, NULL, nonce, -1) == 1 &&
+           EVP_CipherUpdate(d->ctx, NULL, &n, head, RECORD_HEAD) == 1;
+}
+
+static bool cipher(struct direction *d, uint8_t *out, const uint8_t *in, size_t len)
+{
+    int n = 0;
+    return EVP_CipherUpdate(d->ctx, out, &n, in, (int)len) == 1 && (size_t)n == len;
+}
+
+// --- sealing
+
+static void put_head(uint8_t *head, size_t len)
+{
+    head[0] = RECORD_DATA;
+    head[1] = head[2] = 3;
+    head[3] = (uint8_t)(len >> 8);
+    head[4] = (uint8_t)len;
+}
+
+// From n bytes at `from` to `to`, which has RECORD_HEAD bytes in front and RECORD_TAIL behind; from may be to.
+static bool seal(struct records *r, uint8_t *to, const uint8_t *from, size_t n, enum record_type type)
+{
+    uint8_t kind = (uint8_t)type;
+    int none;
+    put_head(to - RECORD_HEAD, n + RECORD_TAIL);
+    return begin(&r->out, to - RECORD_HEAD) && (n == 0 || cipher(&r->out, to, from, n)) &&
+           cipher(&r->out, to + n, &kind, 1) && EVP_CipherFinal_ex(r->out.ctx, to + n + 1, &none) == 1 &&
+           EVP_CIPHER_CTX_ctrl(r->out.ctx, EVP_CTRL_AEAD_GET_TAG, TAG, to + n + 1) == 1;
+}
+
+static struct buf *space_for(struct pool *p, size_t n)
+{
+    size_t whole = RECORD_HEAD + n + RECORD_TAIL;
+    struct buf *b = whole <= BUF_SMALL_MAX - BUF_HEADROOM ? buf_get_small(p, BUF_HEADROOM, whole) : buf_get(p);
+    if (buf_tailroom(b) < whole)
+        b->start = 0;
+    return b;
+}
+
+bool records_seal(struct records *r, struct buf *b, enum record_type type, void (*send)(void *ctx, struct buf *sealed), void *ctx)
+{
+    bool ok = true;
+    if (b->start >= RECORD_HEAD && buf_tailroom(b) >= RECORD_TAIL) {
+        ok = seal(r, buf_data(b), buf_data(b), b->len, type);
+        buf_prepend(b, RECORD_HEAD);
+        b->len += RECORD_TAIL;
+        if (ok)
+            send(ctx, b);
+        else
+            buf_put(b);
+        return ok;
+    }
+    while (ok && b->len) {
+        size_t most = BUF_SIZE - RECORD_HEAD - RECORD_TAIL, n = b->len < most ? b->len : most;
+        struct buf *to = space_for(b->pool, n);
+        to->len = (uint32_t)(RECORD_HEAD + n + RECORD_TAIL);
+        ok = seal(r, buf_data(to) + RECORD_HEAD, buf_data(b), n, type);
+        buf_skip(b, n);
+        if (ok)
+            send(ctx, to);
+        else
+            buf_put(to);
+    }
+    buf_put(b);
+    return ok;
+}
+
+static bool seal_bytes(struct records *r, struct pool *p, enum record_type type, const uint8_t *data, size_t len,
+                       void (*send)(void *ctx, struct buf *sealed), void *ctx)
+{
+    struct buf *b = buf_get_small(p, BUF_HEADROOM, len + RECORD_TAIL);
+    buf_append(b, data, len);
+    return records_seal(r, b, type, send, ctx);
+}
+
+bool records_alert(struct records *r, struct pool *p, uint8_t level, uint8_t code, void (*send)(void *ctx, struct buf *sealed),
+                   void *ctx)
+{
+    const uint8_t alert[] = {level, code};
+    return seal_bytes(r, p, RECORD_ALERT, alert, sizeof(alert), send, ctx);
+}
+
+bool records_renew(struct records *r, struct pool *p, void (*send)(void *ctx, struct buf *sealed), void *ctx)
+{
+    static const uint8_t update[] = {MESSAGE_KEY_UPDATE, 0, 0, 1, 0}; // update_not_requested
+    r->renewal_owed = false;
+    return seal_bytes(r, p, RECORD_HANDSHAKE, update, sizeof(update), send, ctx) && next_keys(r, &r->out);
+}
+
+bool records_owe_renewal(const struct records *r) { return r->renewal_owed; }
+
+// --- opening
+
+static enum record_result bad(struct records *r, uint8_t alert, const char *why)
+{
+    r->alert = alert;
+    r->why = why;
+    return RECORD_BAD;
+}
+
+const char *records_why(const struct records *r, uint8_t *alert)
+{
+    *alert = r->alert;
+    return r->why;
+}
+
+static void take(struct bufq *raw, uint8_t *out, size_t n)
+{
+    while (n) {
+        size_t k = raw->head->len < n ? raw->head->len : n;
+        memcpy(out, buf_data(raw->head), k);
+        bufq_drop(raw, k);
+        out += k;
+        n -= k;
+    }
+}
+
+// Deciphers n bytes of raw into b and, where they are one more than it holds, into *last.
+static bool decipher(struct records *r, struct bufq *raw, size_t n, struct buf *b, uint8_t *last)
+{
+    bool ok = begin(&r->in, r->head);
+    while (ok && n) {
+        size_t space = buf_tailroom(b), k = raw->head->len < n ? raw->head->len : n;
+        if (k > space && space)
+            k = space;
+        ok = cipher(&r->in, space ? buf_end(b) : last, buf_data(raw->head), space ? k : 1);
+        if (space)
+            b->len += (uint32_t)k;
+        else
+            k = 1;
+        bufq_drop(raw, k);
+        n -= k;
+    }
+    return ok;
+}
+
+static enum record_result on_alert(struct records *r, const struct buf *b)
+{
+    if (b->len != 2)
+        return bad(r, ALERT_DECODE, "a malformed alert");
+    uint8_t code = buf_data(b)[1];
+    if (code == ALERT_CLOSE_NOTIFY)
+        return RECORD_END;
+    return code == ALERT_USER_CANCELED ? RECORD_MORE : bad(r, 0, SSL_alert_desc_string_long(code));
+}
+
+static enum record_result on_key_update(struct records *r, uint8_t request, bool is_last)
+{
+    if (request > 1)
+        return bad(r, ALERT_ILLEGAL, "a malformed KeyUpdate");
+    if (!is_last)
+        return bad(r, ALERT_UNEXPECTED, "bytes behind KeyUpdate");
+    r->renewal_owed |= request;
+    return next_keys(r, &r->in) ? RECORD_MORE : bad(r, ALERT_INTERNAL, "no new key");
+}
+
+// After the handshake: tickets, which nobody wants, and new keys. Messages may be cut anywhere.
+static enum record_result on_handshake(struct records *r, const struct buf *b)
+{
+    const uint8_t *at = buf_data(b), *end = buf_end(b);
+    while (at < end) {
+        if (r->message_have < 4) {
+            r->message[r->message_have++] = *at++;
+            if (r->message_have < 4)
+                continue;
+            r->message_left = (uint32_t)r->message[1] << 16 | (uint32_t)r->message[2] << 8 | r->message[3];
+            bool known = r->message[0] == MESSAGE_TICKET || (r->message[0] == MESSAGE_KEY_UPDATE && r->message_left == 1);
+            if (!known || r->message_left == 0)
+                return bad(r, ALERT_UNEXPECTED, "unexpected message");
+            continue;
+        }
+        if (r->message[0] == MESSAGE_KEY_UPDATE) {
+            r->message_have = 0;
+            return on_key_update(r, *at, at + 1 == end);
+        }
+        size_t k = (size_t)(end - at) < r->message_left ? (size_t)(end - at) : r->message_left;
+        at += k;
+        r->message_left -= (uint32_t)k;
+        if (r->message_left == 0)
+            r->message_have = 0;
+    }
+    return RECORD_MORE;
+}
+
+// The type is the last byte that is not zero.
+static uint8_t strip(struct buf *b, uint8_t last)
+{
+    if (last)
+        return last;
+    while (b->len && buf_end(b)[-1] == 0)
+        b->len--;
+    return b->len ? buf_data(b)[--b->len] : 0;
+}
+
+static enum record_result judge(struct records *r, struct buf *b, uint8_t type)
+{
+    if (b->len > RECORD_PLAIN_MAX)
+        return bad(r, ALERT_OVERFLOW, "a record that is too long");
+    if (type == RECORD_DATA && r->message_have)
+        return bad(r, ALERT_UNEXPECTED, "data within a handshake message");
+    if (type == RECORD_DATA && b->len) {
+        r->barren = 0;
+        return RECORD_OK;
+    }
+    if (++r->barren > RECORD_BARREN_MAX)
+        return bad(r, ALERT_UNEXPECTED, "too many records without data");
+    if (type == RECORD_DATA)
+        return RECORD_MORE;
+    if (type == RECORD_ALERT)
+        return on_alert(r, b);
+    return type == RECORD_HANDSHAKE && b->len ? on_handshake(r, b) : bad(r, ALERT_UNEXPECTED, "unexpected message");
+}
+
+static enum record_result open_one(struct records *r, struct bufq *raw, size_t sealed, struct pool *p, struct buf **out)
+{
+    uint8_t tag[TAG], last = 0;
+    size_t n = sealed - TAG;
+    struct buf *b = n <= BUF_SMALL_MAX - BUF_HEADROOM ? buf_get_small(p, BUF_HEADROOM, n) : buf_get(p);
+    if (n > buf_tailroom(b))
+        b->start = 0;
+    int none;
+    bool ok = decipher(r, raw, n, b, &last);
+    take(raw, tag, TAG);
+    ok = ok && EVP_CIPHER_CTX_ctrl(r->in.ctx, EVP_CTRL_AEAD_SET_TAG, TAG, tag) == 1 &&
+         EVP_CipherFinal_ex(r->in.ctx, tag, &none) == 1;
+    enum record_result result =
+        ok ? judge(r, b, strip(b, last)) : bad(r, ALERT_BAD_MAC, "decryption failed or bad record mac");
+    if (result == RECORD_OK)
+        *out = b;
+    else
+        buf_put(b);
+    return result;
+}
+
+enum record_result records_open(struct records *r, struct bufq *raw, struct pool *p, struct buf **out)
+{
+    for (;;) {
+        if (!r->has_head) {
+            if (raw->bytes < RECORD_HEAD)
+                return RECORD_MORE;
+            take(raw, r->head, RECORD_HEAD);
+            r->has_head = true;
+        }
+        size_t sealed = (size_t)r->head[3] << 8 | r->head[4];
+        if (r->head[0] != RECORD_DATA)
+            return bad(r, ALERT_UNEXPECTED, "unexpected message");
+        if (sealed > RECORD_SEALED_MAX || sealed > RECORD_PLAIN_MAX + RECORD_TAIL)
+            return bad(r, ALERT_OVERFLOW, "a record that is too long");
+        if (sealed <= TAG)
+            return bad(r, ALERT_BAD_MAC, "decryption failed or bad record mac");
+        if (raw->bytes < sealed)
+            return RECORD_MORE;
+        r->has_head = false;
+        enum record_result result = open_one(r, raw, sealed, p, out);
+        if (result != RECORD_MORE)
+            return result;
+    }
+}
