@@ -257,6 +257,13 @@ static void on_deadline(struct timer *timer)
     refuse_with(c, ERR_UNREACHED, WHY_TIMEOUT, "no answer from the other end in time");
 }
 
+static void note_stream(struct conduit *c, const struct stream *st)
+{
+    struct stream_info info;
+    stream_get_info(st, &info);
+    memcpy(c->uid, info.uid, sizeof(c->uid));
+}
+
 static struct conduit *conduit_new(struct forward *fw, const struct conduit_ask *ask)
 {
     struct conduit *c = calloc(1, sizeof(*c));
@@ -268,6 +275,9 @@ static struct conduit *conduit_new(struct forward *fw, const struct conduit_ask 
     c->ask.dest = strdup(ask->dest ? ask->dest : "");
     c->opening = o;
     c->opened_us = fw->w->now_us;
+    if (ask->asked)
+        note_stream(c, ask->asked);
+    c->ask.asked = NULL; // it may go before the conduit
     o->c = c;
     wake_init(&c->wake, on_wake);
     timer_init(&c->linger, on_linger);
@@ -315,6 +325,7 @@ static void open_far(struct conduit *c, struct session *s, struct frame_open *op
     o->to_stream = true;
     o->session = s;
     o->st = st;
+    note_stream(c, st);
     c->far = c->sealed ? seal_over(c->fw->seal, st, open->host, &peer) : stream_link(st);
     link_own(c->far, &c->wake);
 }

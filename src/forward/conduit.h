@@ -34,6 +34,7 @@ struct conduit_ask {
     const struct conduit_ops *ops;
     void *owner;
     bool quiet;                // the owner tells of a refusal itself
+    const struct stream *asked; // the stream that the caller's link is, or lies over; NULL: none
 };
 
 struct conduit {
@@ -49,6 +50,7 @@ struct conduit {
     struct pump pump;
     enum { CONDUIT_OPENING, CONDUIT_PUMPING, CONDUIT_LINGERING, CONDUIT_OVER } state;
     uint64_t opened_us, sent_early;
+    uint8_t uid[16]; // of its stream, the same at both ends; all zero: none
     struct grave grave;
 };
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forward/forward.h"
+#include <stdio.h>
 #include <string.h>
 #include "core/log.h"
 #include "forward/conduit.h"
@@ -81,17 +82,27 @@ static json_int_t age_ms(const struct forward *fw, uint64_t then_us)
     return (json_int_t)((fw->w->now_us - then_us) / 1000);
 }
 
+// The name of a stream at both of its ends; "" when there is none (yet).
+static json_t *uid_json(const uint8_t uid[16])
+{
+    static const uint8_t none[16];
+    char text[33] = "";
+    for (int i = 0; i < 16 && memcmp(uid, none, 16) != 0; i++)
+        snprintf(text + 2 * i, 3, "%02x", uid[i]);
+    return json_string(text);
+}
+
 json_t *forward_streams_json(const struct forward *fw)
 {
     static const char *const states[] = {"opening", "open", "ending", "over"};
     json_t *rows = json_array();
     list_each((struct list *)&fw->conduits, it) {
         const struct conduit *c = list_entry(it, struct conduit, node);
-        json_t *row = json_pack("{s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:I}", "kind", c->ask.kind, "from",
+        json_t *row = json_pack("{s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:I, s:o}", "kind", c->ask.kind, "from",
                                 addr_json(&c->ask.origin), "to", foreign_json(c->ask.dest), "address",
                                 addr_json(&c->far_addr), "state", states[c->state], "sealed", c->sealed ? "yes" : "no",
                                 "sent", (json_int_t)c->pump.a_to_b, "received",
-                                (json_int_t)c->pump.b_to_a, "age_ms", age_ms(fw, c->opened_us));
+                                (json_int_t)c->pump.b_to_a, "age_ms", age_ms(fw, c->opened_us), "uid", uid_json(c->uid));
         json_array_append_new(rows, row);
     }
     return rows;

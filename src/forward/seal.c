@@ -250,6 +250,7 @@ void seal_target(struct forward *fw, struct stream *st, const struct target_ask 
         abort();
     seal_note_asker(&t->asker, ask->sealed);
     own.caller = seal_accept(fw->seal, st, ask->sealed);
+    own.asked = st;
     own.ops = &ops;
     own.owner = t;
     conduit_to_target(fw, &own, ask->host, ask->port, ask->allows, ask->ctx);

@@ -159,6 +159,7 @@ void target_open(struct forward *fw, struct stream *st, const struct target_ask 
         return;
     }
     conduit.caller = stream_link(st);
+    conduit.asked = st;
     conduit.ops = &ops;
     conduit_to_target(fw, &conduit, ask->host, ask->port, ask->allows, ask->ctx);
 }

@@ -140,11 +140,14 @@ static void add_switched(struct stream *st, void *ctx)
     stream_get_info(st, &info);
     if (!info.switched || info.id % 2 == 0) // the asking side tells both
         return;
+    char uid[33];
+    for (int i = 0; i < 16; i++)
+        snprintf(uid + 2 * i, 3, "%02x", info.uid[i]);
     json_array_append_new(sw->rows,
-                          json_pack("{s:s,s:s,s:s,s:I,s:I,s:I}", "kind", "service", "agent", sw->v->m->name,
+                          json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:s}", "kind", "service", "agent", sw->v->m->name,
                                     "sealed", info.sealed ? "yes" : "no", "bytes_in",
                                     (json_int_t)info.bytes_in, "bytes_out", (json_int_t)info.bytes_out, "age_ms",
-                                    (json_int_t)((sw->v->m->r->w->now_us - info.opened_us) / 1000)));
+                                    (json_int_t)((sw->v->m->r->w->now_us - info.opened_us) / 1000), "uid", uid));
 }
 
 static void add_visit_streams(const struct visit *v, json_t *rows)
