@@ -326,6 +326,33 @@ int frame_get_welcome(struct frame_welcome *f, const uint8_t *in, size_t len)
     return i.bad ? -1 : 0;
 }
 
+static void put_state(struct out *o, const struct frame_state *s)
+{
+    uint8_t b[16];
+    put64(b, s->acked);
+    put64(b + 8, s->sent);
+    if (s->is_set)
+        put_tlv(o, TLV_STATE, b, 16);
+    put64(b, s->final);
+    if (s->has_final)
+        put_tlv(o, TLV_FINAL, b, 8);
+}
+
+static bool state_tlv(struct frame_state *s, uint8_t tag, const uint8_t *data, size_t n)
+{
+    if (tag == TLV_FINAL) {
+        s->has_final = n == 8;
+        s->final = n == 8 ? get64(data) : 0;
+        return n == 8 && s->final <= FRAME_FINAL_MAX;
+    }
+    s->is_set = n == 16;
+    if (n != 16)
+        return false;
+    s->acked = get64(data);
+    s->sent = get64(data + 8);
+    return s->acked != ACKED_ALL && s->sent <= FRAME_FINAL_MAX;
+}
+
 size_t frame_put_open(uint8_t *out, uint32_t stream, const struct frame_open *f)
 {
     struct out o = begin(out);
@@ -357,6 +384,7 @@ size_t frame_put_open(uint8_t *out, uint32_t stream, const struct frame_open *f)
         put_tlv(&o, TLV_DATAGRAM, NULL, 0);
     if (f->sealed)
         put_tlv(&o, TLV_SEALED, NULL, 0);
+    put_state(&o, &f->state);
     return finish(out, &o, FRAME_OPEN, stream);
 }
 
@@ -381,6 +409,9 @@ static bool open_tlv(struct frame_open *f, uint8_t tag, const uint8_t *data, siz
         return f->datagram = n == 0;
     case TLV_SEALED:
         return f->sealed = n == 0;
+    case TLV_STATE:
+    case TLV_FINAL:
+        return state_tlv(&f->state, tag, data, n);
     default:
         return true;
     }
@@ -417,7 +448,17 @@ size_t frame_put_opened(uint8_t *out, uint32_t stream, const struct frame_opened
     put_text_tlv(&o, TLV_TEXT, f->text);
     if (f->sealed)
         put_tlv(&o, TLV_SEALED, NULL, 0);
+    put_state(&o, &f->state);
     return finish(out, &o, FRAME_OPENED, stream);
+}
+
+static bool opened_tlv(struct frame_opened *f, uint8_t tag, const uint8_t *data, size_t n)
+{
+    if (tag == TLV_TEXT)
+        return copy_text(f->text, sizeof f->text, data, n);
+    if (tag == TLV_SEALED)
+        return f->sealed = n == 0;
+    return (tag != TLV_STATE && tag != TLV_FINAL) || state_tlv(&f->state, tag, data, n);
 }
 
 int frame_get_opened(struct frame_opened *f, const uint8_t *in, size_t len)
@@ -431,8 +472,7 @@ int frame_get_opened(struct frame_opened *f, const uint8_t *in, size_t len)
     const uint8_t *data;
     size_t n;
     while (take_tlv(&i, &tag, &data, &n))
-        if ((tag == TLV_TEXT && !copy_text(f->text, sizeof f->text, data, n)) ||
-            (tag == TLV_SEALED && !(f->sealed = n == 0)))
+        if (!opened_tlv(f, tag, data, n))
             return -1;
     return i.bad ? -1 : 0;
 }

@@ -66,8 +66,14 @@ enum tlv_tag {
     TLV_TTL = 19,      // OPEN udp: ms, 2 bytes
     TLV_DATAGRAM = 20, // OPEN service, accepted: no bytes; the stream is a flow of datagrams
     TLV_AGENT = 21,    // OPEN service: the asking agent's name, set by the relay
+    TLV_STATE = 22,    // OPEN service, OPENED: acked 8, sent 8, of a stream that goes on
+    TLV_FINAL = 23,    // OPEN service, OPENED: the sender's final offset, once it is fixed
     TLV_SEALED = 24,   // OPEN service, OPENED: no bytes; both agents speak TLS inside the stream
 };
+
+// flags of OPEN
+#define OPEN_CONTINUE 1 // the stream is known to both ends
+#define OPEN_BACK 2     // with it: asked for by the end that accepted the stream
 
 enum welcome_status { WELCOME_OK = 0, WELCOME_STOP = 1, WELCOME_WAIT = 2, WELCOME_ELSEWHERE = 3 };
 #define WELCOME_PEEL 1
@@ -102,6 +108,12 @@ struct frame_welcome {
     unsigned next_pin_count;
 };
 
+struct frame_state { // where a stream that goes on stands at the sender of the frame
+    bool is_set, has_final;
+    uint64_t acked, sent; // held in order of what came; highest offset ever sent
+    uint64_t final;
+};
+
 struct frame_open {
     uint8_t kind, flags;
     uint64_t window;
@@ -114,6 +126,7 @@ struct frame_open {
     uint8_t identity[32];
     char agent[64];
     uint16_t ttl_ms;    // 0: absent
+    struct frame_state state;
 };
 
 struct frame_opened {
@@ -122,6 +135,7 @@ struct frame_opened {
     struct addr address;
     bool sealed;
     char text[FRAME_TEXT_MAX + 1];
+    struct frame_state state;
 };
 
 struct frame_dgram {

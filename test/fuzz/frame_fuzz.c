@@ -36,6 +36,12 @@ static void welcome(const uint8_t *in, size_t len)
     }
 }
 
+static void same_state(const struct frame_state *a, const struct frame_state *b)
+{
+    CHECK(a->is_set == b->is_set && a->acked == b->acked && a->sent == b->sent && a->acked != ACKED_ALL);
+    CHECK(a->has_final == b->has_final && a->final == b->final && a->final <= FRAME_FINAL_MAX);
+}
+
 static void open(const uint8_t *in, size_t len)
 {
     struct frame_open a, b;
@@ -44,6 +50,7 @@ static void open(const uint8_t *in, size_t len)
         CHECK(frame_get_open(&b, out + FRAME_HEAD, payload(frame_put_open(out, 3, &a))) == 0);
         CHECK(a.kind == b.kind && a.port == b.port && a.window == b.window && strcmp(a.host, b.host) == 0);
         CHECK(a.listener == b.listener && a.has_identity == b.has_identity && a.origin.len == b.origin.len);
+        same_state(&a.state, &b.state);
     }
 }
 
@@ -54,6 +61,7 @@ static void opened(const uint8_t *in, size_t len)
         CHECK(memchr(a.text, 0, sizeof(a.text)));
         CHECK(frame_get_opened(&b, out + FRAME_HEAD, payload(frame_put_opened(out, 3, &a))) == 0);
         CHECK(a.code == b.code && a.window == b.window && a.address.len == b.address.len);
+        same_state(&a.state, &b.state);
     }
 }
 
