@@ -79,7 +79,7 @@ bool dgram_pass(struct stream *to, const struct frame_dgram *f)
 
 bool stream_send_dgram(struct stream *st, const void *data, size_t len)
 {
-    if (!st->datagram || st->freed || st->rst || !st->s)
+    if (!st->datagram || st->freed || st->rst || !st->s || st->asking || st->s->is_limbo)
         return false;
     return dgram_queue(st, data, len, 0, DGRAM_TTL_MS);
 }

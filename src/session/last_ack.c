@@ -53,7 +53,7 @@ static struct last_ack *new_ack(struct session *s)
 
 void carrier_last_ack(struct session *s, struct carrier *c, uint32_t id, uint64_t acked)
 {
-    struct last_ack *a = new_ack(s);
+    struct last_ack *a = s->is_limbo ? NULL : new_ack(s);
     if (!a)
         return;
     a->id = id;

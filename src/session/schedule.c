@@ -72,6 +72,10 @@ static bool put_note(struct stream *st, struct fill *f)
         memcpy(f->at, buf_data(st->note), st->note->len);
         wrote(st->s, f, st->note->len);
     }
+    if (st->joined && (st->opener || st->opened_acked)) { // made anew when the OPEN is repeated
+        buf_put(st->note);
+        st->note = NULL;
+    }
     st->due &= (uint8_t)~(DUE_OPEN | DUE_OPENED);
     st->open_sent = true;
     return true;
@@ -82,6 +86,10 @@ static bool put_control(struct stream *st, struct fill *f)
 {
     if ((st->due & (DUE_OPEN | DUE_OPENED)) && !put_note(st, f))
         return false;
+    if (st->asking || !switch_has_met(st)) // the rest follows the answer; a refused stream may still be reset
+        st->due &= st->twin && st->answered ? DUE_RESET : 0;
+    if (st->rst && st->rst_code == WHY_MOVED) // the stream is elsewhere: what comes here is not held
+        st->due &= DUE_RESET;
     if (st->due & (DUE_ACK | DUE_REWIND)) {
         if (!fits(f, CONTROL_MOST))
             return false;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include "core/log.h"
 #include "session/frames.h"
+#include "session/meet.h"
 #include "session/stream.h"
 
 void session_init(struct session *s, struct worker *w, bool is_agent, const uint8_t id[16], const struct session_ops *ops,
@@ -28,7 +29,7 @@ static void end_one(struct hash_node *n, void *ctx)
 {
     struct stream *st = container_of(n, struct stream, node);
     if (st->twin)
-        switch_session_gone(st);
+        switch_session_gone(st, ctx);
     else
         stream_session_gone(st, ctx);
 }
@@ -74,7 +75,7 @@ struct stream *session_find(struct session *s, uint32_t id)
     return n ? container_of(n, struct stream, node) : NULL;
 }
 
-static bool is_own(const struct session *s, uint32_t id) { return (id & 1) == (s->is_agent ? 1u : 0u); }
+bool session_is_own(const struct session *s, uint32_t id) { return (id & 1) == (s->is_agent ? 1u : 0u); }
 
 struct stream *stream_new(struct session *s, uint32_t id, const struct frame_open *open, struct carrier *by)
 {
@@ -97,7 +98,7 @@ struct stream *stream_new(struct session *s, uint32_t id, const struct frame_ope
     stream_init_link(st);
     hash_add(&s->streams, &st->node, id);
     s->stream_count++;
-    s->peer_stream_count += !st->opener;
+    s->peer_stream_count += !session_is_own(s, id);
     s->stats.opened++;
     stream_attach(st, by);
     return st;
@@ -132,24 +133,35 @@ void stream_free_protocol(struct stream *st)
     st->note = NULL;
     dgram_clear_parts(st);
     s->stream_count--;
-    s->peer_stream_count -= !st->opener;
+    s->peer_stream_count -= !session_is_own(s, st->node.key);
+    s->husks -= st->husk;
+    meet_untie(st);
     stream_wake_room(st);
     stream_release(st);
 }
 
-struct stream *session_open(struct session *s, struct frame_open *open)
+uint32_t session_take_id(struct session *s)
 {
     if (s->goaway_seen || s->goaway_sent || s->goaway_due || s->next_id >= 0x7ffffffe ||
         s->stream_count - s->peer_stream_count >= STREAMS_MAX)
+        return 0;
+    s->next_id += 2;
+    return s->next_id - 2;
+}
+
+struct stream *session_open(struct session *s, struct frame_open *open)
+{
+    uint32_t id = session_take_id(s);
+    if (!id)
         return NULL;
     static const uint8_t none[16];
     if (memcmp(open->uid, none, 16) == 0)
         worker_random(s->w, open->uid, 16);
     if (open->window == 0)
         open->window = WINDOW_START;
-    uint32_t id = s->next_id;
-    s->next_id += 2;
     struct stream *st = stream_new(s, id, open, NULL);
+    if (s->meet && s->is_agent && open->kind == OPEN_SERVICE)
+        meet_tie(s->meet, st, open);
     st->limit_told = st->limit_max = open->window;
     st->snd_limit = st->datagram && !st->seal ? 0 : WINDOW_EARLY;
     uint8_t out[FRAME_HEAD + FRAME_CONTROL_MAX];
@@ -212,7 +224,7 @@ static int on_open(struct carrier *c, uint32_t id, const uint8_t *in, size_t len
         return session_broken(s, "stream %u: malformed OPEN", id);
     struct stream *st = session_find(s, id);
     if (st) {
-        if (st->opener)
+        if (session_is_own(s, id))
             return session_broken(s, "stream %u: OPEN with an id of ours", id);
         if (st->twin)
             switch_on_open_again(st);
@@ -220,7 +232,7 @@ static int on_open(struct carrier *c, uint32_t id, const uint8_t *in, size_t len
             stream_on_open_again(st);
         return 0;
     }
-    if (is_own(s, id))
+    if (session_is_own(s, id))
         return session_broken(s, "stream %u: OPEN with an id that is not the peer's", id);
     if (seen_has(&s->peer_seen, id))
         return 0;
@@ -231,10 +243,12 @@ static int on_open(struct carrier *c, uint32_t id, const uint8_t *in, size_t len
     if (s->peer_stream_count > STREAMS_MAX) {
         st->attached = false;
         stream_refuse(st, WHY_LIMIT, "too many streams in this session");
-    } else {
-        s->ops->on_open(s, st, &open);
+        return 0;
     }
-    return 0;
+    int known = s->meet && s->is_agent && open.kind == OPEN_SERVICE ? meet_on_open(s, st, &open) : 0;
+    if (known == 0)
+        s->ops->on_open(s, st, &open);
+    return known < 0 ? -1 : 0;
 }
 
 // A frame for an id that is not live: of a freed stream its end is acknowledged again, all else is ignored.
@@ -243,7 +257,7 @@ static int on_stray(struct carrier *c, const struct frame_head *h, const uint8_t
     struct session *s = c->s;
     uint64_t final;
     uint16_t code;
-    bool own = is_own(s, h->stream);
+    bool own = session_is_own(s, h->stream);
     if (own && h->stream >= s->next_id)
         return session_broken(s, "stream %u: frame %02x for an id never used", h->stream, h->type);
     bool freed = own || seen_has(&s->peer_seen, h->stream);
@@ -407,7 +421,7 @@ int session_on_data(struct carrier *c, uint32_t id, uint64_t offset, struct buf 
     if (!st) {
         s->stats.gap_dropped += b->len;
         buf_put(b);
-        return is_own(s, id) && id >= s->next_id ? session_broken(s, "stream %u: DATA for an id never used", id) : 0;
+        return session_is_own(s, id) && id >= s->next_id ? session_broken(s, "stream %u: DATA for an id never used", id) : 0;
     }
     if (st->datagram && !st->seal) {
         buf_put(b);

@@ -26,6 +26,7 @@
 
 struct session;
 struct stream;
+struct meet;
 
 struct session_ops {
     // The peer opened a stream: answer now or later with stream_accept, stream_refuse or switch_join, then own its
@@ -52,13 +53,16 @@ struct session {
     bool is_agent;
     uint8_t id[16], birth[8];
     bool has_birth;
+    bool is_limbo;             // a meet's: no carrier ever
     const struct session_ops *ops;
     void *owner;               // the role's
     struct budget *budget;     // owned by the role; outlives the session
+    struct meet *meet;         // the role's: streams between agents (meet.h); NULL: they end with the session
     struct list carriers;      // those that stand, struct carrier; empty: parked
     uint32_t carrier_number;   // highest one seen (relay) or used (agent)
     struct hash streams;       // by id
     uint32_t stream_count, peer_stream_count;
+    uint32_t husks;            // of stream_count: only resets on their way for streams that have gone elsewhere
     uint32_t next_id;          // of our next OPEN
     struct seen peer_seen;     // the peer's ids that were used; of our own, all below next_id were
     // What waits for the next carrier while none stands; then it is the carrier's.
@@ -106,6 +110,7 @@ struct stream_info { // for tables
     uint64_t window, unacked, queued;
     uint64_t opened_us;
     bool switched, datagram, sealed;
+    bool speaks; // switched: of the two halves, the one that stands for both
 };
 
 struct link *stream_link(struct stream *st);

@@ -20,8 +20,8 @@ void stream_due(struct stream *st, unsigned due)
 uint64_t stream_sendable(const struct stream *st)
 {
     uint64_t end = st->snd_end < st->snd_limit ? st->snd_end : st->snd_limit;
-    bool is_ready = st->twin || st->opener || st->answered;
-    if (st->freed || !is_ready || st->refused || (st->rst && st->rst_final == 0))
+    bool is_ready = st->answered || (st->twin ? !st->continued : st->opener);
+    if (st->freed || !is_ready || st->asking || st->refused || (st->rst && st->rst_final == 0))
         return 0;
     return end > st->snd_nxt ? end - st->snd_nxt : 0;
 }
@@ -38,8 +38,6 @@ void stream_schedule(struct stream *st)
 }
 
 // Sending ------------------------------------------------------------------------------------------------------
-
-static void after_receive(struct stream *st);
 
 static void clear_snd(struct stream *st)
 {
@@ -75,7 +73,7 @@ static void rewind_to_una(struct stream *st)
 static void repeat_control(struct stream *st)
 {
     unsigned due = 0;
-    if (st->opener && !st->answered)
+    if (st->asking || (st->opener && !st->answered))
         due |= DUE_OPEN;
     if (!st->opener && st->answered && !st->opened_acked)
         due |= DUE_OPENED;
@@ -93,6 +91,7 @@ static void finish_if_done(struct stream *st)
     bool got_all = st->rcv_final != NO_FINAL && st->rcv_nxt == st->rcv_final;
     if (!st->freed && sent_all && got_all && !st->rst) {
         stream_last_ack(st, st->rcv_final + 1);
+        meet_remember(st);
         stream_free_protocol(st);
     }
 }
@@ -100,8 +99,16 @@ static void finish_if_done(struct stream *st)
 // Ends the stream for good: the peer's RESET took effect, or ours (or our refusal) was acknowledged.
 static void finish_reset(struct stream *st)
 {
+    if (!st->refused)
+        meet_remember(st);
     clear_snd(st);
     stream_free_protocol(st);
+}
+
+void stream_finish(struct stream *st)
+{
+    finish_reset(st);
+    link_wake(&st->link);
 }
 
 void stream_wake_room(struct stream *st)
@@ -160,10 +167,13 @@ int stream_on_ack(struct stream *st, uint64_t acked, uint64_t limit, bool rewind
 
 int stream_on_opened(struct stream *st, const struct frame_opened *f)
 {
-    if (!st->opener)
+    int result;
+    if (st->tie && meet_on_opened(st, f, &result))
+        return result;
+    if (!session_is_own(st->s, st->node.key))
         return session_broken(st->s, "stream %u: OPENED for a stream the peer opened", st->node.key);
-    if (st->answered)
-        return 0; // a repetition
+    if (st->answered || (st->rst && st->rst_code == WHY_MOVED))
+        return 0; // a repetition; or to be heard where the stream has gone
     st->answered = true;
     buf_put(st->note);
     st->note = NULL;
@@ -186,13 +196,15 @@ int stream_on_opened(struct stream *st, const struct frame_opened *f)
     link_wake(&st->link);
     st->want_room = false;
     stream_schedule(st);
-    after_receive(st);
+    stream_after_receive(st);
     return 0;
 }
 
 void stream_on_open_again(struct stream *st)
 {
-    if (st->answered && !st->opened_acked)
+    if (st->joined && st->answered)
+        stream_encode_opened(st);
+    else if (st->answered && !st->opened_acked)
         stream_due(st, DUE_OPENED);
 }
 
@@ -254,7 +266,7 @@ static void apply_reset(struct stream *st)
     link_wake(&st->link);
 }
 
-static void after_receive(struct stream *st)
+void stream_after_receive(struct stream *st)
 {
     bool is_held = st->opener && !st->answered && st->rst_in_final; // rule 1: OPENED comes first
     if (st->rst_in_final != NO_FINAL && st->rcv_nxt >= st->rst_in_final && !is_held) {
@@ -310,7 +322,7 @@ int stream_on_data(struct stream *st, uint64_t offset, struct buf *b)
             link_wake(&st->link);
     }
     ack_later(st);
-    after_receive(st);
+    stream_after_receive(st);
     return 0;
 drop:
     buf_put(b);
@@ -330,7 +342,7 @@ int stream_on_fin(struct stream *st, uint64_t final)
     st->rcv_final = final;
     if (st->rst || !st->attached)
         st->rcv_read = st->rcv_nxt;
-    after_receive(st);
+    stream_after_receive(st);
     return 0;
 }
 
@@ -338,9 +350,13 @@ int stream_on_reset(struct stream *st, uint16_t code, uint64_t final)
 {
     if (final >= st->rst_in_final)
         return 0; // known; only one that goes at once overtakes another
+    if (st->tie && meet_on_reset(st, code, final))
+        return 0;
+    if (st->rst && st->rst_code == WHY_MOVED && code != WHY_MOVED)
+        return 0; // to be heard where the stream has gone
     st->rst_in_code = code;
     st->rst_in_final = st->rst || !st->attached ? 0 : final; // rule 4: obeyed at once
-    after_receive(st);
+    stream_after_receive(st);
     return 0;
 }
 
@@ -583,6 +599,8 @@ static void answer(struct stream *st, const struct frame_opened *f)
     size_t n = frame_put_opened(out, st->node.key, f);
     st->note = buf_copy(&st->s->w->pool, out, n);
     st->answered = true;
+    if (st->joined) // its opener may hold that bytes have come already
+        stream_encode_opened(st);
     stream_due(st, DUE_OPENED);
 }
 
@@ -626,7 +644,7 @@ void stream_get_info(const struct stream *st, struct stream_info *info)
 {
     *info = (struct stream_info){
         .id = st->node.key, .kind = st->kind, .switched = st->twin != NULL, .datagram = st->datagram,
-        .sealed = st->seal,
+        .sealed = st->seal, .speaks = st->twin && !st->opener && (st->twin->opener || st < st->twin),
         .state = st->freed     ? STREAM_FREED
                  : st->rst     ? STREAM_RESET
                  : st->refused ? STREAM_REFUSED

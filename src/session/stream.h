@@ -43,6 +43,10 @@ struct stream {
     bool want_room;      // a wake is owed to the link's owner
     bool scheduled;      // in the carrier's fresh or busy
     bool buried;
+    bool asking;         // end: its peer is not there; an OPEN *continue* waits for its answer, or for a session
+    bool joined;         // end: OPENED answers an OPEN of a stream that was there already
+    bool husk;           // only says that the stream has gone elsewhere
+    bool continued;      // switched: not opened for the first time; only OPEN passes before the answer
     uint16_t rst_code, rst_in_code;
     int32_t deficit;
     struct list control, data, lazy;
@@ -50,6 +54,7 @@ struct stream {
     struct budget_waiter send_waiter; // the owner found no room
     struct buf *note;    // encoded OPEN or OPENED, until acknowledged
     struct addr *bound;  // from OPENED; NULL: none
+    struct tie *tie;     // meet.h; NULL: none
     uint8_t uid[16];
 
     struct bufq snd;     // end: [snd_una, snd_end); switched: [snd_nxt, snd_end)
@@ -103,7 +108,25 @@ size_t carrier_put_last_ack(struct carrier *c, uint8_t *out); // 0: none
 void carrier_pass_last_acks(struct carrier *c, struct carrier *to); // c is lost; to NULL: to the next carrier
 void last_acks_free(struct session *s, struct list *acks);
 
+// session.c, meet.c
+bool session_is_own(const struct session *s, uint32_t id);
+uint32_t session_take_id(struct session *s); // 0: it opens none
+void stream_leave(struct stream *st);        // its session, without a word to the peer
+void stream_enter(struct stream *st, struct session *s, uint32_t id);
+struct tie *meet_tie(struct meet *m, struct stream *st, const struct frame_open *open);
+struct tie *meet_find(const struct meet *m, const uint8_t uid[16], struct tie *after);
+void meet_untie(struct stream *st);
+void meet_remember(struct stream *st);   // it is over at this end
+void meet_drop(struct stream *fresh);    // an OPEN that needs no answer
+// 1: handled, 0: a new stream, -1: the peer broke the protocol.
+int meet_on_open(struct session *s, struct stream *fresh, const struct frame_open *open);
+bool meet_on_opened(struct stream *st, const struct frame_opened *f, int *result); // false: an ordinary answer
+bool meet_on_reset(struct stream *st, uint16_t code, uint64_t final);              // true: adrift
+
 // stream.c: frames for an end
+void stream_finish(struct stream *st); // all was done; no last ACK
+void stream_after_receive(struct stream *st);
+void stream_encode_opened(struct stream *st); // meet.c: the answer to one who knows the stream
 void stream_due(struct stream *st, unsigned due);
 void stream_schedule(struct stream *st);
 void stream_init_link(struct stream *st);
@@ -131,7 +154,10 @@ int switch_on_reset(struct stream *st, uint16_t code, uint64_t final);
 void switch_on_open_again(struct stream *st);
 void switch_carrier_lost(struct stream *st);
 void switch_carrier_new(struct stream *st);
-void switch_session_gone(struct stream *st);
+void switch_session_gone(struct stream *st, const struct err *why);
+void switch_note_state(struct stream *st, const struct frame_state *f, uint64_t window); // from st's peer
+bool switch_has_met(const struct stream *st); // or need not: it is no half of a stream that was opened again
+void switch_meet(struct stream *st, bool sealed); // both ends have said where they stand
 void switch_ack_values(struct stream *st, bool rewind, uint64_t *acked, uint64_t *limit);
 void switch_sent(struct stream *st); // DATA left: the limit may be raised
 

@@ -23,6 +23,17 @@ static void rewind_queue(struct stream *st)
     st->snd_nxt = st->snd_end = from;
 }
 
+// Where the end that st leads to says it stands: the direction towards it is kept in st, the other in the twin.
+void switch_note_state(struct stream *st, const struct frame_state *f, uint64_t window)
+{
+    st->snd_una = f->acked;
+    st->snd_limit = window;
+    if (f->is_set)
+        st->twin->snd_max = f->sent;
+    if (f->has_final)
+        st->twin->fin_final = f->final;
+}
+
 static void on_room(struct budget_waiter *w)
 {
     stream_due(container_of(w, struct stream, room_waiter), DUE_REWIND);
@@ -32,15 +43,18 @@ bool switch_join(struct stream *from, const struct frame_open *asked, struct ses
 {
     memcpy(open->uid, asked->uid, 16);
     open->datagram = from->datagram; // what passes for one must pass for the other
-    open->window = min64(asked->window, SWITCH_SHARE);
+    open->window = min64(asked->window, asked->state.acked + SWITCH_SHARE);
     struct stream *st = session_open(to, open);
     if (!st)
         return false;
     st->attached = from->attached = false;
     st->twin = from;
     from->twin = st;
-    from->snd_limit = asked->window;
-    from->limit_told = from->limit_max = WINDOW_EARLY; // until OPENED tells more
+    bool goes_on = asked->flags & OPEN_CONTINUE;
+    from->continued = st->continued = goes_on || asked->state.is_set;
+    from->limit_told = from->limit_max = goes_on ? 0 : WINDOW_EARLY; // until OPENED tells more
+    switch_note_state(from, &asked->state, asked->window);
+    rewind_queue(from);
     from->room_waiter.on_room = st->room_waiter.on_room = on_room;
     return true;
 }
@@ -56,9 +70,104 @@ static void free_both(struct stream *st)
     stream_free_protocol(tw);
 }
 
+// The half becomes an end that nobody owns.
+static void orphan(struct stream *st, const struct stream *tw)
+{
+    st->rcv_nxt = st->rcv_read = tw->snd_end;
+    st->rcv_final = tw->fin_final;
+    st->fin = st->fin_final != NO_FINAL;
+    st->snd_end = st->snd_nxt = st->fin ? st->fin_final : st->snd_max;
+    st->twin = NULL;
+    st->rst = false;
+}
+
+static void separate(struct stream *st)
+{
+    struct stream *tw = st->twin;
+    const struct stream was = *st;
+    clear_queue(st);
+    clear_queue(tw);
+    meet_untie(st);
+    meet_untie(tw);
+    orphan(st, tw);
+    orphan(tw, &was);
+}
+
+static void part(struct stream *st, enum err_why why)
+{
+    struct stream *tw = st->twin;
+    separate(st);
+    stream_abort(st, why, true);
+    stream_abort(tw, why, true);
+}
+
+// Whether no end acknowledges what the other never sent.
+static bool is_sound(const struct stream *st)
+{
+    bool is_after = st->fin_final == NO_FINAL || st->fin_final >= st->snd_max;
+    return is_after && st->snd_una <= st->snd_max + (st->fin_final != NO_FINAL && st->fin_final == st->snd_max);
+}
+
+static void encode_opened(struct stream *st, const struct frame_opened *f)
+{
+    uint8_t text[FRAME_HEAD + FRAME_CONTROL_MAX];
+    buf_put(st->note);
+    st->note = buf_copy(&st->s->w->pool, text, frame_put_opened(text, st->node.key, f));
+    stream_due(st, DUE_OPENED);
+}
+
+// The end that st leads to may go on: what the other one holds, and what it takes.
+static void go_on(struct stream *st, const struct addr *address, bool sealed)
+{
+    struct stream *tw = st->twin;
+    struct frame_opened f = {.sealed = sealed, .state = {.is_set = true, .acked = tw->snd_una, .sent = st->snd_max}};
+    st->limit_told = st->limit_max = f.window = min64(tw->snd_limit, tw->snd_una + SWITCH_SHARE);
+    f.state.has_final = st->fin_final != NO_FINAL;
+    f.state.final = f.state.has_final ? st->fin_final : 0;
+    if (address)
+        f.address = *address;
+    if (!st->opener)
+        encode_opened(st, &f);
+}
+
+static void meet(struct stream *st, const struct addr *address, bool sealed)
+{
+    struct stream *tw = st->twin;
+    if (!is_sound(st) || !is_sound(tw)) {
+        part(st, WHY_MOVED); // an old question of an end that has gone on elsewhere meanwhile, or a lie: they ask again
+        return;
+    }
+    rewind_queue(st);
+    rewind_queue(tw);
+    st->answered = tw->answered = true;
+    go_on(st, NULL, sealed);
+    go_on(tw, address, sealed);
+    stream_due(st, DUE_REWIND);
+    stream_due(tw, DUE_REWIND);
+}
+
+bool switch_has_met(const struct stream *st)
+{
+    return !st->twin || !st->continued || (st->answered && !st->refused && !st->twin->refused);
+}
+
+void switch_meet(struct stream *st, bool sealed) { meet(st, NULL, sealed); }
+
 int switch_on_opened(struct stream *st, const struct frame_opened *f)
 {
     struct stream *tw = st->twin;
+    if (!st->answered)
+        meet_untie(st);
+    struct frame_state state = f->state;
+    if (tw->continued && !st->continued && !state.is_set) // asked as a new stream, and asked again while it was dialled
+        state = (struct frame_state){.is_set = true, .acked = st->snd_una, .sent = tw->snd_max};
+    if (st->opener && !st->answered && !f->code && state.is_set) {
+        switch_note_state(st, &state, f->window);
+        buf_put(st->note);
+        st->note = NULL;
+        meet(st, &f->address, f->sealed);
+        return 0;
+    }
     if (!st->opener)
         return session_broken(st->s, "stream %u: OPENED for a stream the peer opened", st->node.key);
     struct frame_opened out = *f;
@@ -72,8 +181,13 @@ int switch_on_opened(struct stream *st, const struct frame_opened *f)
         if (out.window > tw->limit_max)
             tw->limit_max = out.window;
         tw->refused = f->code != 0;
-        uint8_t text[FRAME_HEAD + FRAME_CONTROL_MAX];
-        tw->note = buf_copy(&tw->s->w->pool, text, frame_put_opened(text, tw->node.key, &out));
+        if (st->continued) { // to an end that knew nothing of it: all goes from the beginning
+            rewind_queue(st);
+            rewind_queue(tw);
+            stream_due(st, DUE_REWIND);
+            stream_due(tw, DUE_REWIND);
+        }
+        encode_opened(tw, &out);
     }
     stream_due(tw, DUE_OPENED);
     return 0;
@@ -144,6 +258,8 @@ static void skip_to(struct stream *st, uint64_t acked)
 static int on_ack_all(struct stream *st)
 {
     struct stream *tw = st->twin;
+    if (!st->rst && !st->refused && st->continued)
+        return 0; // an end that obeyed a RESET which came by another relay: it will pass here too
     if (!st->rst && !st->refused)
         return session_broken(st->s, "stream %u: all acknowledged without RESET", st->node.key);
     stream_last_ack(tw, ACKED_ALL);
@@ -173,8 +289,8 @@ int switch_on_ack(struct stream *st, uint64_t acked, uint64_t limit, bool rewind
     if (rewind)
         rewind_queue(st);
     if (is_final(st) && is_final(tw)) { // rule 12
-        stream_last_ack(st, tw->snd_una);
-        stream_last_ack(tw, st->snd_una);
+        stream_last_ack(st, tw->rst ? ACKED_ALL : tw->snd_una); // who has sent RESET waits for its answer
+        stream_last_ack(tw, st->rst ? ACKED_ALL : st->snd_una);
         free_both(st);
         return 0;
     }
@@ -197,6 +313,13 @@ int switch_on_fin(struct stream *st, uint64_t final)
 int switch_on_reset(struct stream *st, uint16_t code, uint64_t final)
 {
     struct stream *tw = st->twin;
+    if (code == WHY_MOVED && !st->answered && (st->continued || st->tie || tw->tie)) { // asks elsewhere, or has met its peer elsewhere
+        stream_last_ack(st, ACKED_ALL);
+        separate(st);
+        stream_free_protocol(st);
+        stream_abort(tw, WHY_MOVED, true);
+        return 0;
+    }
     if (!tw->rst || final == 0) {
         tw->rst_code = code;
         tw->rst_final = final;
@@ -214,6 +337,8 @@ void switch_carrier_new(struct stream *st)
 {
     if (st->opener && !st->answered)
         stream_due(st, DUE_OPEN);
+    if (st->rst) // who sent it may be gone from this id, and repeats nothing
+        stream_due(st, DUE_RESET);
     stream_due(st, DUE_REWIND); // rule 7: to both ends
     stream_due(st->twin, DUE_REWIND);
 }
@@ -243,17 +368,13 @@ void switch_sent(struct stream *st)
         stream_due(tw, DUE_ACK);
 }
 
-void switch_session_gone(struct stream *st)
+// An end that had asked is told to ask again; one that has met its peer is reset.
+void switch_session_gone(struct stream *st, const struct err *why)
 {
     struct stream *tw = st->twin;
-    clear_queue(st);
-    clear_queue(tw);
-    tw->rcv_nxt = tw->rcv_read = st->snd_end;
-    tw->rcv_final = st->fin_final;
-    tw->fin = tw->fin_final != NO_FINAL;
-    tw->snd_end = tw->snd_nxt = tw->fin ? tw->fin_final : tw->snd_max;
-    tw->twin = st->twin = NULL;
-    tw->rst = false;
+    bool is_asking = st->tie != NULL;
+    separate(st);
     stream_free_protocol(st);
-    stream_abort(tw, WHY_LOST, true);
+    bool again = is_asking || (why && why->why == WHY_MOVED);
+    stream_abort(tw, again ? WHY_MOVED : WHY_LOST, true);
 }
