@@ -64,7 +64,7 @@ static size_t work_left(const struct agent *a)
     size_t streams = 0;
     for (size_t i = 0; i < a->uplink_count; i++) {
         const struct uplink *u = &a->uplinks[i];
-        size_t listening = reverses_streams(a, u), all = u->session.stream_count;
+        size_t listening = reverses_streams(a, u), all = u->session.stream_count - u->session.husks;
         streams += uplink_is_up(u) && all > listening ? all - listening : 0; // elsewhere only what has a conduit counts
     }
     size_t flows = a->fw.flow_count; // a flow has no end to wait for
@@ -221,6 +221,7 @@ static int start(struct agent *a, struct err *e)
 {
     if (init(a, a->o->state, false, e) < 0 || relays_init(a, &a->o->connect, NULL, e) < 0)
         return -1;
+    adrift_init(a);
     forward_init(&a->fw, &a->w, a->resolver, a->o->udp_idle_ms);
     a->has_forward = true;
     if (a->uplink_count > 1) {
@@ -251,6 +252,7 @@ static void fini(struct agent *a)
     sealing_fini(a);
     for (size_t i = 0; i < a->uplink_count; i++)
         uplink_fini(&a->uplinks[i]);
+    adrift_fini(a);
     network_stop(&a->network);
     lessons_close(&a->lessons, a->w.now_ms);
     timer_stop(&a->w, &a->tick);

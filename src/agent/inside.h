@@ -64,6 +64,8 @@ struct agent {
     struct resolver *resolver;
     struct budget budget; // of all uplinks' sessions
     bool has_budget;
+    struct meet meet;     // streams between agents, and those of them that are adrift
+    struct timer adrift;
     struct uplink *uplinks; // they do not move
     size_t uplink_count;
     struct uplink *current; // the home; before there is one, the first
@@ -119,6 +121,14 @@ bool relays_settled(const struct agent *a);        // one is chosen and stands
 void relays_order(struct agent *a, size_t *out);   // indices of all uplinks, the one in use and the best first
 struct session *agent_session(struct agent *a); // where new streams go: the home's while it is good; it may be parked
 static inline struct uplink *uplink_of(const struct session *s) { return s->owner; }
+
+// adrift.c: streams between agents whose session is lost, until both ends meet again
+void adrift_init(struct agent *a);                // behind relays_init
+void adrift_fini(struct agent *a);                // behind the uplinks' end
+void adrift_up(struct uplink *u);                 // WELCOME is in: asks there for what is adrift
+void adrift_down(struct uplink *u);               // its last carrier is gone
+void adrift_leave(struct uplink *u, bool tell);   // its session goes, or is going: what may goes on elsewhere
+size_t adrift_count(const struct agent *a);
 
 // locals.c
 int locals_open(struct agent *a, struct err *e);

@@ -160,6 +160,7 @@ static void on_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const
     a->started = a->uplink_count;
     hurry(a);
     review(a);
+    adrift_leave(u, true);
 }
 
 // New streams go elsewhere from now on; the rest follows when it has not answered for a while.
@@ -224,6 +225,7 @@ static void on_up(struct uplink *u, const struct frame_welcome *welcome, bool fr
     if (fresh)
         reverses_forget(a, u);
     review(a);
+    adrift_up(u);
     if (u == a->current)
         reverses_follow(a);
     agent_check(a);
@@ -265,6 +267,7 @@ static void give_up(struct uplink *u, const struct err *err)
 {
     struct agent *a = u->owner;
     char where[URL_TEXT_MAX];
+    adrift_leave(u, false);
     uplink_give_up(u, err);
     end_if_last(a, err);
     if (a->life == AGENT_LEAVING)
@@ -303,6 +306,8 @@ static void on_down(struct uplink *u, const struct err *err, const struct frame_
     start_next(a);
     if (was_up && u == a->current)
         hurry(a);
+    if (was_up)
+        adrift_down(u);
     review(a);
 }
 
@@ -358,6 +363,7 @@ static int add(struct agent *a, const struct agent_connect *c, const struct agen
     struct uplink *u = &a->uplinks[a->uplink_count++];
     int rc = uplink_init(u, &a->w, a->resolver, &a->budget, &a->lessons, relay, c, &a->state.id, &uplink_ops, a, e);
     u->elsewhere = elsewhere;
+    u->meet = u->session.meet = &a->meet;
     return rc;
 }
 
@@ -410,6 +416,7 @@ int relays_init(struct agent *a, const struct agent_connect *c, const struct rel
     if (!a->uplinks)
         abort();
     a->current = &a->uplinks[0];
+    meet_init(&a->meet, &a->w, UPLINK_PARK_MS);
     rank_init(&a->rank, a->o ? a->o->comeback_ms : 0, a->o && a->o->stdio, a->w.now_ms);
     if (add_all(a, c, only, e) < 0)
         return -1;

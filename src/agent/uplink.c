@@ -64,6 +64,7 @@ static void new_session(struct uplink *u)
     session_init(&u->session, u->w, true, id, u->ops->session, u, u->budget);
     u->given_up_count = 0;
     u->missing = false;
+    u->session.meet = u->meet;
 }
 
 // Nobody waits for ever: what was held without a carrier is given up, and the next carrier carries a new session.
@@ -471,6 +472,8 @@ static void take_birth(struct uplink *u, const struct frame_welcome *welcome, bo
     if (fresh && s->has_birth) {
         struct err e = ERR_INIT;
         err_set(&e, ERR_FAILED, WHY_LOST, "the relay has a new session: the old one's streams are lost");
+        if (s->meet)
+            meet_cast(s->meet, s, false); // streams between agents go on
         session_end_streams(s, &e);
         session_detach(s);
         err_fini(&e);

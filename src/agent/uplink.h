@@ -9,6 +9,7 @@
 #include "agent/lane.h"
 #include "agent/lessons.h"
 #include "dial/backoff.h"
+#include "session/meet.h"
 #include "trust/agent_state.h"
 
 #define UPLINK_TRY_MS 5000    // the first attempt, when there are other ways; doubled with each failure up to AGENT_OPEN_MS
@@ -41,6 +42,7 @@ struct uplink {
     bool elsewhere;           // reached by another URL than the one joined by: nothing of it is written to the state
     struct session session;
     struct budget *budget;
+    struct meet *meet; // of streams between agents; NULL: none
     struct lane lanes[UPLINK_LANES];
     unsigned want;            // carriers to keep
     struct lessons *lessons;  // the agent's
@@ -72,6 +74,7 @@ struct uplink {
     uint64_t good_ms;           // since when it is good
     uint64_t not_before_ms;     // the relay's wish
     uint32_t failures;          // in a row
+    uint64_t gone_ms;           // since when it is not up, having been; 0: up, or its streams have left it
     uint32_t rtt_us[2];         // smallest round trip: of this UPLINK_RTT_MS, and of the one before; 0: none
     uint64_t rtt_ms;            // since when it is this one
     uint64_t attempts, ups;

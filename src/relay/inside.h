@@ -13,6 +13,7 @@
 #include "relay/relay.h"
 #include "session/budget.h"
 #include "session/conn.h"
+#include "session/meet.h"
 #include "trust/identity.h"
 #include "trust/keeper.h"
 
@@ -52,6 +53,7 @@ struct relay {
     struct port ports[RELAY_PORTS_MAX];
     size_t port_count;
     struct list members;
+    struct meet meet; // OPENs between agents that are not answered yet
     struct control *control;
     uint64_t last_ticket, policy_reads; // of enrolments; of `grant` and `revoke`
     uv_signal_t signals[3]; // HUP, TERM, INT

@@ -100,7 +100,8 @@ void visit_end(struct visit *v, const char *why)
     list_del(&v->node);
     timer_stop(r->w, &v->park);
     list_each(&v->listeners, it) relay_listener_end(list_entry(it, struct relay_listener, node), WHY_LOST);
-    err_set(&e, ERR_FAILED, WHY_LOST, "session ended: %s", why);
+    // Agents that are told "moved" ask for their streams elsewhere, or again.
+    err_set(&e, ERR_FAILED, r->draining ? WHY_MOVED : WHY_LOST, "session ended: %s", why);
     session_fini(&v->s, &e);
     err_fini(&e);
     worker_bury(r->w, &v->grave, bury_visit);

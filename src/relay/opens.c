@@ -70,35 +70,79 @@ static bool split_service(const char *host, char service[SPEC_NAME_MAX + 1], cha
     return spec_is_name(service) && spec_is_name(agent);
 }
 
-static struct visit *find_offer(struct relay *r, const char *agent, const char *service)
+struct service_ask { // an OPEN of a service, understood
+    char service[SPEC_NAME_MAX + 1], agent[SPEC_NAME_MAX + 1];
+    uint8_t asker[PIN_SIZE], holder[PIN_SIZE]; // who opened the stream, who accepts it
+    bool back; // the holder asks
+};
+
+// One that stands before one that is parked: that may be a blink.
+static struct visit *better(struct visit *best, struct visit *v)
 {
-    uint8_t pin[PIN_SIZE];
-    struct member *m = policy_find(keeper_policy(r->keeper), agent, pin) ? member_find(r, pin) : NULL;
+    return !best || (!visit_is_up(best) && visit_is_up(v)) ? v : best;
+}
+
+// The session that offers the service. A stream that goes on may be with any of the agent's sessions, and its offer may not be
+// back yet: they are asked in turn, as the question is repeated.
+static struct visit *find_peer(struct relay *r, const struct service_ask *ask, bool goes_on)
+{
+    struct member *m = member_find(r, ask->back ? ask->asker : ask->holder);
+    struct visit *best = NULL;
     if (!m)
         return NULL;
     list_each(&m->visits, it)
     {
         struct visit *v = list_entry(it, struct visit, node);
-        if (visit_is_up(v) && visit_offers(v, service))
-            return v;
+        if (!ask->back && visit_offers(v, ask->service))
+            best = better(best, v);
     }
-    return NULL;
+    if (best || !goes_on)
+        return best;
+    list_each(&m->visits, it) best = better(best, list_entry(it, struct visit, node));
+    if (best) {
+        list_del(&best->node);
+        list_push(&m->visits, &best->node);
+    }
+    return best;
+}
+
+static bool understand(struct visit *v, struct stream *st, const struct frame_open *open, struct service_ask *ask)
+{
+    struct policy *p = keeper_policy(v->m->r->keeper);
+    struct verdict verdict;
+    ask->back = open->flags & OPEN_BACK;
+    if (!split_service(open->host, ask->service, ask->agent) || (ask->back && !open->has_identity)) {
+        opens_refuse(v, st, WHY_PROTOCOL, open->host, "not SERVICE@AGENT");
+        return false;
+    }
+    memcpy(ask->asker, ask->back ? open->identity : v->m->pin, PIN_SIZE);
+    if (!policy_service(p, ask->asker, ask->service, ask->agent, &verdict)) {
+        opens_refuse(v, st, WHY_POLICY, open->host, verdict.text);
+        return false;
+    }
+    bool is_known = policy_find(p, ask->agent, ask->holder);
+    if (ask->back && (!is_known || memcmp(ask->holder, v->m->pin, PIN_SIZE) != 0)) {
+        opens_refuse(v, st, WHY_POLICY, open->host, "another agent has that name");
+        return false;
+    }
+    if (!is_known)
+        opens_refuse(v, st, WHY_ABSENT, open->host, "no agent of that name is connected and offers it");
+    return is_known;
 }
 
 static void open_service(struct visit *v, struct stream *st, const struct frame_open *open)
 {
     struct relay *r = v->m->r;
-    char service[SPEC_NAME_MAX + 1], agent[SPEC_NAME_MAX + 1];
-    struct verdict verdict;
-    if (!split_service(open->host, service, agent)) {
-        opens_refuse(v, st, WHY_PROTOCOL, open->host, "not SERVICE@AGENT");
+    struct service_ask ask;
+    bool goes_on = open->flags & OPEN_CONTINUE;
+    if (!understand(v, st, open, &ask))
         return;
-    }
-    if (!policy_service(keeper_policy(r->keeper), v->m->pin, service, agent, &verdict)) {
-        opens_refuse(v, st, WHY_POLICY, open->host, verdict.text);
+    enum meet_result met = meet_pair(&r->meet, st, open, ask.asker, ask.holder);
+    if (met == MEET_REFUSED)
+        opens_refuse(v, st, WHY_PROTOCOL, open->host, "both ends open the stream as a new one");
+    if (met != MEET_NONE)
         return;
-    }
-    struct visit *to = find_offer(r, agent, service);
+    struct visit *to = find_peer(r, &ask, goes_on);
     if (!to) {
         opens_refuse(v, st, WHY_ABSENT, open->host, "no agent of that name is connected and offers it");
         return;
@@ -108,7 +152,9 @@ static void open_service(struct visit *v, struct stream *st, const struct frame_
     memcpy(out.identity, v->m->pin, sizeof out.identity);
     snprintf(out.agent, sizeof out.agent, "%s", v->m->name);
     out.listener = 0;
-    if (!switch_join(st, open, &to->s, &out))
+    if (switch_join(st, open, &to->s, &out))
+        meet_wait(&r->meet, st, open, ask.asker, ask.holder);
+    else
         opens_refuse(v, st, WHY_LIMIT, open->host, "that agent takes no more streams");
 }
 

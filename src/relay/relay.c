@@ -322,6 +322,7 @@ static int start(struct relay *r, struct err *e)
     raise_descriptors();
     r->since = (uint64_t)time(NULL);
     list_init(&r->members);
+    meet_init(&r->meet, r->w, 0);
     timer_init(&r->drain, on_drain);
     budget_init(&r->budget, r->o->memory, NULL);
     pressure_init(r);
@@ -358,6 +359,7 @@ static void stop(struct relay *r)
     list_each(&r->members, mi) member_end(list_entry(mi, struct member, node), "the relay ends");
     if (r->fw_up)
         forward_fini(&r->fw);
+    meet_fini(&r->meet, NULL);
     keeper_stop(r->keeper);
     worker_turn(r->w); // burials
     worker_turn(r->w);

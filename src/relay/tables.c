@@ -138,7 +138,7 @@ static void add_switched(struct stream *st, void *ctx)
     struct switched *sw = ctx;
     struct stream_info info;
     stream_get_info(st, &info);
-    if (!info.switched || info.id % 2 == 0) // the asking side tells both
+    if (!info.speaks)
         return;
     char uid[33];
     for (int i = 0; i < 16; i++)
