@@ -5,6 +5,8 @@
 #include "session/frames.h"
 #include "session/stream.h"
 
+#define QUIET 4 // units of 2^20 us without DATA
+
 void carrier_output(struct carrier *c)
 {
     if (c && !c->has_output) {
@@ -130,18 +132,69 @@ void stream_change(struct stream *st, struct carrier *to)
         stream_carrier_new(st);
 }
 
+static bool is_all_acked(const struct stream *st)
+{
+    return st->twin ? st->snd_nxt <= st->snd_una && bufq_empty(&st->snd) : st->snd_una >= st->snd_end;
+}
+
 // The peer has moved it to c, most likely away from a carrier that is dead. If that is ours and has been silent, there is no
-// need to find it out once more; else we ask.
+// need to find it out once more; also where moving costs nothing the peer's choice is ours. Else we ask.
 void stream_follow(struct stream *st, struct carrier *c)
 {
     struct carrier *own = st->carrier;
     if (own == c)
         return;
-    if (own->live.heard_us + LIVENESS_SILENCE_US < st->s->w->now_us)
+    if (is_all_acked(st) || own->live.heard_us + LIVENESS_SILENCE_US < st->s->w->now_us)
         stream_change(st, c);
     else if (!own->live.ping_out)
         carrier_ask_ping(own);
 }
+
+// Balance ------------------------------------------------------------------------------------------------------
+
+bool stream_is_quiet(const struct stream *st, uint64_t now_us)
+{
+    bool asked = !st->opener || st->answered;
+    return asked && is_all_acked(st) && !st->due && !st->fin && !st->rst && !list_linked(&st->lazy) &&
+           (uint32_t)(now_us >> 20) - st->moved_at > QUIET;
+}
+
+struct shift {
+    struct carrier *from, *to;
+    uint32_t left;
+};
+
+static void shift_one(struct stream *st, void *ctx)
+{
+    struct shift *x = ctx;
+    if (x->left == 0 || st->carrier != x->from || !stream_is_quiet(st, st->s->w->now_us))
+        return;
+    x->left--;
+    stream_change(st, x->to);
+}
+
+// After a loss all streams are on the carriers that were left. Those that are quiet move back for the price of a REWIND, by the
+// agent's choice alone, which the relay follows: two that balance would chase each other.
+void session_balance(struct session *s)
+{
+    struct shift x = {0};
+    list_each(&s->carriers, it)
+    {
+        struct carrier *c = list_entry(it, struct carrier, node);
+        if (rank(c) < 2)
+            continue;
+        if (!x.from || c->stream_count > x.from->stream_count)
+            x.from = c;
+        if (!x.to || c->stream_count < x.to->stream_count)
+            x.to = c;
+    }
+    if (!x.from || x.from->stream_count - x.to->stream_count < 2)
+        return;
+    x.left = (x.from->stream_count - x.to->stream_count) / 2;
+    session_each_stream(s, shift_one, &x);
+}
+
+// Losing -------------------------------------------------------------------------------------------------------
 
 static void leave_one(struct stream *st, void *ctx)
 {

@@ -60,6 +60,7 @@ bool dgram_queue(struct stream *st, const void *data, size_t len, uint16_t age_m
     }
     s->stats.dgrams_out++;
     st->dgrams_out++;
+    st->moved_at = (uint32_t)(s->w->now_us >> 20);
     carrier_output(st->carrier);
     return true;
 }
@@ -193,6 +194,7 @@ int dgram_receive(struct stream *st, const struct frame_dgram *f)
     struct session *s = st->s;
     if (!st->datagram)
         return session_broken(s, "stream %u: DGRAM on a stream", st->node.key);
+    st->moved_at = (uint32_t)(s->w->now_us >> 20);
     if (f->age_ms > f->ttl_ms) {
         s->stats.dgrams_dropped_stale++;
     } else if (st->twin) {

@@ -173,6 +173,7 @@ static size_t put_data(struct stream *st, struct fill *f, size_t most)
         return 0;
     if (n > f->room - FRAME_DATA_HEAD)
         n = f->room - FRAME_DATA_HEAD;
+    st->moved_at = (uint32_t)(st->s->w->now_us >> 20);
     frame_put_head(f->at, (uint32_t)(8 + n), FRAME_DATA, st->node.key);
     put64(f->at + FRAME_HEAD, st->snd_nxt);
     if (st->twin)

@@ -91,6 +91,7 @@ struct stream *stream_new(struct session *s, uint32_t id, const struct frame_ope
     st->limit_told = st->limit_max = WINDOW_START;
     st->fin_final = st->rcv_final = st->rst_in_final = NO_FINAL;
     st->opened_us = s->w->now_us;
+    st->moved_at = (uint32_t)(s->w->now_us >> 20);
     memcpy(st->uid, open->uid, sizeof st->uid);
     list_init(&st->control);
     list_init(&st->data);
@@ -370,6 +371,8 @@ static int on_ping(struct carrier *c, const struct frame_head *h, const uint8_t 
         last_acks_free(s, &c->acks_pinged);
         if (c->live.ping_due)
             carrier_output(c);
+        if (s->is_agent)
+            session_balance(s);
     }
     return 0;
 }

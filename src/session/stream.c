@@ -300,6 +300,7 @@ int stream_on_data(struct stream *st, uint64_t offset, struct buf *b)
         goto drop;
     }
     s->stats.known_trimmed += st->rcv_nxt - offset;
+    st->moved_at = (uint32_t)(s->w->now_us >> 20);
     buf_skip(b, (size_t)(st->rcv_nxt - offset));
     s->stats.bytes_in += b->len;
     if (st->rst || !st->attached) { // rule 4: nobody reads any more

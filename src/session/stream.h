@@ -71,6 +71,7 @@ struct stream {
     uint64_t limit_told, limit_max;   // last and highest limit the peer was told
     uint64_t ack_told;
     uint32_t window;
+    uint32_t moved_at;                // last DATA in or out, in units of 2^20 us
     uint64_t tune_us, tune_read;      // when and where the present window's measure began
 
     uint32_t dgram_seq;
@@ -99,6 +100,8 @@ void stream_detach(struct stream *st);       // leaves the carrier's lists
 void stream_change(struct stream *st, struct carrier *to); // goes on there, behind a REWIND; NULL: waits for the next one
 void stream_unschedule(struct stream *st);
 
+bool stream_is_quiet(const struct stream *st, uint64_t now_us); // nothing under way, no DATA lately: cheap to move
+void session_balance(struct session *s);
 void stream_follow(struct stream *st, struct carrier *c); // the peer's REWIND came by c
 
 // last_ack.c: the last ACKs of freed streams, rule 6

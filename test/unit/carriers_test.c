@@ -255,7 +255,8 @@ static void test_a_rewind_by_another_carrier_asks_about_ours(void **state)
 {
     struct carrier second;
     struct half *h = two(false, &second);
-    half_asked(h, 1, ONE_MB);
+    half_send(half_asked(h, 1, ONE_MB), 10);
+    hear(h);
     sent_by(&second, 0, 0);
     say_raw(h, FRAME_PONG, 0, (uint8_t[12]){0, 0, 0, 0, 0, 0, 0, 1}, 12);
     assert_false(h->c.live.ping_out);
@@ -280,6 +281,56 @@ static void test_a_stream_follows_a_rewind_away_from_a_silent_carrier(void **sta
     assert_int_equal(sent.frames, 1);
     assert_int_equal(sent.first, 400);
     assert_int_equal(sent.data, 600);
+    end(h, &second);
+}
+
+static void pong(struct half *h, struct carrier *c)
+{
+    uint8_t out[64];
+    carrier_recv(c, buf_copy(&w.pool, out, frame_put_ping(out, FRAME_PONG, c->ping_opaque, 1000)));
+    (void)h;
+}
+
+static void test_quiet_streams_spread_when_a_carrier_is_new(void **state)
+{
+    struct half *h = half_new(&w, true, 16 * ONE_MB);
+    half_up(h);
+    for (int i = 0; i < 8; i++)
+        half_open_to(h, ONE_MB);
+    struct stream *busy = half_open_to(h, ONE_MB), *lately = half_open_to(h, ONE_MB);
+    half_send(busy, 1000);
+    hear(h); // and no ACK comes
+    half_pass_us(&w, 10000000);
+    say_data(h, stream_id(lately), 0, 10);
+    hear_late(h);
+    struct carrier second = {0};
+    carrier_up(&h->s, &second, on_output, &woken);
+    sent_by(&second, 0, 0);
+    assert_int_equal(second.stream_count, 0);
+    pong(h, &second);
+    assert_int_equal(second.stream_count, 5);
+    assert_ptr_equal(busy->carrier, &h->c);
+    assert_ptr_equal(lately->carrier, &h->c);
+    pong(h, &second);
+    pong(h, &h->c);
+    assert_int_equal(second.stream_count, 5); // and there it ends
+    end(h, &second);
+}
+
+static void test_a_relay_follows_and_does_not_balance(void **state)
+{
+    struct carrier second;
+    struct half *h = two(false, &second);
+    struct stream *st = half_asked(h, 1, ONE_MB);
+    for (uint32_t id = 3; id < 20; id += 2)
+        stream_change(half_asked(h, id, ONE_MB), &h->c);
+    half_pass_us(&w, 10000000);
+    pong(h, &second);
+    assert_int_equal(second.stream_count, 0);
+    uint8_t out[64];
+    say_raw(h, FRAME_PAD, 0, NULL, 4); // ours is well
+    carrier_recv(&second, buf_copy(&w.pool, out, frame_put_ack(out, FRAME_REWIND, 1, 0, ONE_MB)));
+    assert_ptr_equal(st->carrier, &second);
     end(h, &second);
 }
 
@@ -406,6 +457,8 @@ int main(void)
         T(test_a_relay_trusts_a_carrier_that_was_used),
         T(test_a_rewind_by_another_carrier_asks_about_ours),
         T(test_a_stream_follows_a_rewind_away_from_a_silent_carrier),
+        T(test_quiet_streams_spread_when_a_carrier_is_new),
+        T(test_a_relay_follows_and_does_not_balance),
         T(test_goaway_goes_on_every_carrier),
         T(test_the_last_one_lost_parks_the_session),
         T(test_an_ended_session_tells_every_carriers_owner),
