@@ -72,15 +72,16 @@ static void leave_lost(struct rank *r, const struct rank_one *c, size_t n, uint6
 {
     const struct rank_one *home = &c[r->home];
     size_t best = rank_best(r, c, n, r->home);
+    uint32_t patience = home->stands ? RANK_SUSPECT_MS : RANK_PATIENCE_MS;
     r->better = RANK_NONE;
     if (r->lost_ms == 0)
         r->lost_ms = now_ms;
     if (best == RANK_NONE)
         return;
-    if (home->gone || (!home->stands && home->tried) || now_ms >= r->lost_ms + RANK_PATIENCE_MS)
+    if (home->gone || (!home->stands && home->tried) || now_ms >= r->lost_ms + patience)
         move(r, best);
     else
-        ask_again(r, r->lost_ms + RANK_PATIENCE_MS);
+        ask_again(r, r->lost_ms + patience);
 }
 
 static void come_back(struct rank *r, const struct rank_one *c, size_t n, uint32_t random, uint64_t now_ms)

@@ -2,7 +2,7 @@
 // Which of several relays an agent uses: pure decisions from what is known of each and from the time, so that tests are exact. No
 // clock, no I/O, no memory of its own. The relay that is used is the *home*. Of those that stand and answer, all whose round
 // trip is near the smallest are equals, and the one named first is the best of them. A home that does not answer is left at once
-// when an attempt to reach it has failed, or after RANK_PATIENCE_MS; a better one is moved to only after it has been better, and
+// when an attempt to reach it has failed, or after RANK_PATIENCE_MS (suspect: RANK_SUSPECT_MS); a better one is moved to only after it has been better, and
 // has stood, for the comeback time and a random part of it, so that a thousand agents do not return together.
 #pragma once
 #include <stdbool.h>
@@ -11,7 +11,8 @@
 
 #define RANK_NONE SIZE_MAX
 #define RANK_NEAR_US 20000        // round trips that differ by this much, or by a quarter, are equal; of the home by twice that
-#define RANK_PATIENCE_MS 1500     // a home that was cut may come back within this
+#define RANK_PATIENCE_MS 1500     // a home that was cut may come back within this,
+#define RANK_SUSPECT_MS 1000      // one that is suspect, and so was silent for seconds already, within this
 #define RANK_SETTLE_MIN_MS 300    // at the start the first that stands waits so long for the others,
 #define RANK_SETTLE_MAX_MS 1000   // or half as long as it took itself
 #define RANK_COMEBACK_MS 60000    // default of the comeback time

@@ -101,6 +101,8 @@ static void moved(struct agent *a, struct uplink *from)
                   LS("relay", relay_url_where(&a->current->relay.url, where)));
     if (from && !uplink_is_good(from))
         flow_end_opened(&a->fw, &from->session);
+    if (from && !uplink_is_good(from) && !from->session.goaway_seen)
+        conduits_leave(&a->fw, &from->session);
     a->moved_ms = a->w.now_ms;
     reverses_follow(a);
     stdio_start(a);

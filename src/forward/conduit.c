@@ -370,6 +370,22 @@ static bool ask_elsewhere(struct conduit *c)
     return true;
 }
 
+void conduits_leave(struct forward *fw, const struct session *from)
+{
+    list_each(&fw->conduits, it)
+    {
+        struct conduit *c = list_entry(it, struct conduit, node);
+        struct conduit_opening *o = c->opening;
+        if (c->state != CONDUIT_OPENING || !o || !o->open || !o->st || stream_session(o->st) != from)
+            continue;
+        err_fini(&o->refusal);
+        if (c->sent_early > 0 && !stream_is_unsent(o->st))
+            refuse_with(c, ERR_UNREACHED, WHY_LOST, "the relay was lost before it answered");
+        else
+            ask_elsewhere(c);
+    }
+}
+
 void conduits_ask_again(struct forward *fw, const struct session *from)
 {
     list_each(&fw->conduits, it)
@@ -378,7 +394,7 @@ void conduits_ask_again(struct forward *fw, const struct session *from)
         struct conduit_opening *o = c->opening;
         if (c->state != CONDUIT_OPENING || !o || !o->open)
             continue;
-        bool waits = !c->far, unsent = o->st && o->session == from && stream_is_unsent(o->st);
+        bool waits = !c->far, unsent = o->st && stream_session(o->st) == from && stream_is_unsent(o->st);
         if (unsent)
             err_fini(&o->refusal);
         if ((waits || unsent) && !ask_elsewhere(c) && waits)

@@ -63,6 +63,9 @@ void conduit_to_target(struct forward *fw, const struct conduit_ask *ask, const 
 // Where streams can be opened has changed: asks forward.elsewhere again for those that wait to be opened, and for those that
 // were opened on `from` (NULL: none) and have not left it.
 void conduits_ask_again(struct forward *fw, const struct session *from);
+// `from` is lost: what waits for an answer there is opened elsewhere, or is ended where first bytes may have reached the target,
+// who must not get them twice.
+void conduits_leave(struct forward *fw, const struct session *from);
 // For `answer`: what was sent to the caller goes out, then its end, and only then it is closed.
 void conduit_linger(struct conduit *c);
 // Ends it now, resetting both sides; on_end is called, answer is not.

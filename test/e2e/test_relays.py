@@ -16,7 +16,7 @@ LISTEN = ["--allow-listen", "127.0.0.1:*"]
 OFFER = ["--allow-offer", "*"]
 
 
-def works(at, data=b"does it work", patience=5):
+def works(at, data=b"does it work", patience=10):
     try:
         return ask(at, data, patience) == data
     except OSError:
@@ -136,6 +136,23 @@ class TestFailover:
         wait_works(agent.at(0, "reverse"))
         assert used(agent) == name_of(two[1])
         assert row_of(agent, two[0])["last_error"]
+
+    def test_a_silent_relay_is_left(self, world):
+        relays, roads = [], []
+        for name in ("one", "two"):
+            relays.append(world.add(Relay(world.program, world.place(name))))
+            roads.append(world.road(relays[-1].port))
+            relays[-1].start(url=f"wss://localhost:{roads[-1].port}")
+        several = Several(world, relays, invite_flags=LISTEN)
+        several.flags = [word for road in roads for word in ("--relay", f"wss://localhost:{road.port}")]
+        server = world.server()
+        agent = several.start("-L", f"0:{server.at}", "-R", f"0:{server.at}")
+        wait_for("the second to stand", lambda: all(row["state"] == "up" for row in agent.table("relays")))
+        roads[0].do("freeze", "both")
+        wait_works(agent.at(0, "local"))  # the first of them is opened where nobody answers, and reset
+        wait_for("the reverse to move", lambda: works(next(row["at"] for row in agent.table("forwards") if row["kind"] == "reverse")))
+        assert used(agent) == f"localhost:{roads[1].port}"
+        roads[0].do("thaw")
 
     def test_datagrams_move_too(self, world, two):
         agent = Several(world, two).start("-L", f"0:{world.udp_echo().at}/udp")

@@ -152,7 +152,8 @@ static void patience_with_the_home_ends(void **state)
     r = at_home(0, 0);
     c[0] = suspect();
     decide(&r, c, 2, 1000);
-    assert_int_equal(decide(&r, c, 2, 2500), 1);
+    assert_int_equal(decide(&r, c, 2, 1999), 0);
+    assert_int_equal(decide(&r, c, 2, 2000), 1);
 
     r = at_home(0, 0); // back in time
     decide(&r, c, 2, 1000);
