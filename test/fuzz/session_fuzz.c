@@ -80,6 +80,8 @@ static void on_open(struct session *s, struct stream *st, const struct frame_ope
     own(e, st);
     if (open->port % 4 == 1)
         stream_refuse(st, WHY_REFUSED, "no");
+    else if (open->sealed)
+        stream_accept_sealed(st);
     else if (open->port % 4 != 2)
         stream_accept(st, NULL);
 }
@@ -181,11 +183,13 @@ static void speak_frame(struct world *x, struct input *in)
         struct frame_open f = {.kind = (uint8_t)(take(in) % 8), .port = (uint16_t)take(in), .host = "h", .window = number(in)};
         f.uid[0] = 1;
         f.datagram = f.kind == OPEN_SERVICE && f.port & 8;
+        f.sealed = f.kind == OPEN_SERVICE && f.port & 16;
         speak(x, out, frame_put_open(out, id, &f));
         return;
     }
     case 2: {
-        struct frame_opened f = {.code = (uint16_t)(take(in) & 1), .window = number(in)};
+        uint32_t how = take(in);
+        struct frame_opened f = {.code = (uint16_t)(how & 1), .sealed = how & 2, .window = number(in)};
         speak(x, out, frame_put_opened(out, id, &f));
         return;
     }
@@ -233,7 +237,8 @@ static void act(struct world *x, struct end *e, struct input *in)
     struct stream **slot = &e->st[what >> 4 & 7], *st = *slot;
     struct buf *b;
     if ((what & 15) == 0) {
-        struct frame_open open = {.kind = what & 16 ? OPEN_UDP : OPEN_TCP, .port = (uint16_t)(what >> 5), .host = "x", .uid = {2}};
+        struct frame_open open = {.kind = what & 16 ? OPEN_UDP : OPEN_TCP, .port = (uint16_t)(what >> 5), .host = "x", .uid = {2},
+                                  .sealed = what & 64};
         if (!e->next && (st = session_open(&e->s, &open)))
             own(e, st);
         return;
@@ -243,7 +248,7 @@ static void act(struct world *x, struct end *e, struct input *in)
     switch (what & 15) {
     case 1:
     case 2:
-        if (!st->datagram && link_room(stream_link(st)) > 0) {
+        if ((!st->datagram || st->seal) && link_room(stream_link(st)) > 0) {
             b = buf_get(&x->w.pool);
             b->len = 1 + take(in) * 60;
             memset(buf_data(b), 7, b->len);
