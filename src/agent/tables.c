@@ -225,9 +225,11 @@ static json_t *session_json(const struct agent *a)
 static json_t *status(void *owner)
 {
     struct agent *a = owner;
+    static const char *const seal_names[] = {"auto", "always", "never"};
     char pin[PIN_TEXT_MAX], url[URL_TEXT_MAX];
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "name", a->current->name, "relay",
-                     relay_url_text(&a->current->relay.url, url), "pin", pin_text(a->state.id.pin, pin), "carrier", carrier(a),
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "name", a->current->name, "relay",
+                     relay_url_text(&a->current->relay.url, url), "pin", pin_text(a->state.id.pin, pin),
+                     "seal", seal_names[a->o->seal], "peers", (json_int_t)a->state.peer_count, "carrier", carrier(a),
                      "relays", relays(a), "session", session_json(a), "sessions", sessions(a), "forwarding", forward_stats_json(&a->fw), "memory_bytes",
                      (json_int_t)a->budget.used, "forwards", forwards(a));
 }

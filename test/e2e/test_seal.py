@@ -10,6 +10,8 @@ from testenv.culvert import must
 from testenv.net import abort, ask, ask_udp, connect, digest, echo, pattern_bytes, pattern_sha, recv_exactly, \
     recv_to_end, reset_after_first, udp
 from testenv.proc import free_port, wait_for
+from testenv.traffic import Enough, Traffic
+from test_cuts import Pair, Watch
 
 BAD_RELAY = PLAIN.parent / "test/e2e/bad_relay"
 CANARY = b"canary-4d1f9c2e7b-"
@@ -74,6 +76,7 @@ def test_sealed_by_itself_where_the_invitation_names_the_peer(world):
         s.sendall(b"x")
         wait_for("the target", lambda: sealed(two.near) == ["yes"])
         assert sealed(two.far) == ["yes"]
+        assert two.far.status()["seal"] == "auto" and two.far.status()["peers"] == 1
         assert [row["sealed"] for row in two.relay.table("streams")] == ["yes"]
 
 
@@ -146,6 +149,26 @@ def test_64_mib_up(fast_world):
         s.sendall(pattern_bytes(size, 3))
         s.shutdown(socket.SHUT_WR)
         assert recv_to_end(s).decode() == f"{size} {pattern_sha(size, 3)}"
+
+
+def test_sealed_streams_outlive_their_connections(fast_world):
+    pair = Pair(fast_world)
+    knows(pair.near, pair.far)
+    knows(pair.far, pair.near)
+    traffic = Traffic(fast_world, Enough(8 << 20, lambda: watch.value >= 20), patience=120)
+    pair.start(traffic.server.at, ["--seal", "always"])
+    watch = Watch(pair.cuts)
+    try:
+        for _ in range(2):
+            traffic.call(pair.far.at(1))
+        wait_for("both streams to flow", lambda: traffic.flowing == 2)
+        assert sealed(pair.far) == ["yes", "yes"]
+        pair.do("cut", 1024, 4 << 20, "rf")
+        pair.do("end", "rf")
+        traffic.check()
+        assert watch.value >= 20
+    finally:
+        watch.stop()
 
 
 # Whom an agent believes ---------------------------------------------------------------------------------------
