@@ -134,6 +134,10 @@ size_t ws_head_write(uint8_t *out, uint8_t opcode, bool fin, uint64_t length, co
 
 typedef uint8_t lane __attribute__((vector_size(32))); // the compiler's own width, whatever the machine's
 
+// The widest registers that the machine has; a build that is instrumented or not GCC's takes what every machine has.
+#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+__attribute__((target_clones("avx2", "default")))
+#endif
 void ws_mask(uint8_t *data, size_t len, const uint8_t key[4], uint64_t offset)
 {
     uint8_t turned[32];
