@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The connect flags.
 #include "cmd/connect.h"
+#include <fcntl.h>
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "cmd/command.h"
 
 const struct option connect_options[] = {
@@ -10,8 +14,8 @@ const struct option connect_options[] = {
      "name[:port] or wss://name[:port][/path]; ws://… only behind a front of your own; several: in order of "
      "preference, the best that answers is used; default: all joined, the one joined last first"},
     {"proxy", 0, "PROXY", OPT_MANY,
-     "http|https|socks4a|socks5|socks5h://[user[:password]@]host[:port], or none; several: a chain, in order; default "
-     "auto: https_proxy, HTTPS_PROXY, all_proxy and no_proxy"},
+     "http|https|socks4a|socks5|socks5h://[user[:password]@]host[:port], or none; several: a chain, in order; a user "
+     "without a password: it is asked for at the terminal; default auto: https_proxy, HTTPS_PROXY, all_proxy and no_proxy"},
     {"proxy-login", 0, "FILE", OPT_MANY, "user:password for the proxies, in order, each from a file of mode 0600"},
     {"proxy-auth", 0, "LIST", 0,
      "which ways to authenticate may be used: some of basic,digest,ntlm,negotiate; default all, the strongest offered "
@@ -33,13 +37,36 @@ static int add_login(const struct option_value *v, struct proxy_url *p, struct e
     if (rc == 0 && (!colon || colon - text > URL_LOGIN_MAX || strlen(colon + 1) > URL_LOGIN_MAX))
         rc = err_set(e, ERR_USAGE, WHY_NONE, "%s: holds no user:password", v->place);
     if (rc == 0) {
-        p->has_login = true;
+        p->has_login = p->has_password = true;
         memcpy(p->user, text, (size_t)(colon - text));
         p->user[colon - text] = 0;
         memcpy(p->password, colon + 1, strlen(colon + 1) + 1);
     }
     OPENSSL_cleanse(text, sizeof text);
     return rc;
+}
+
+// Whether a person sits at a terminal and this program may ask there.
+static bool can_ask(void)
+{
+    int fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    bool can = fd >= 0 && tcgetpgrp(fd) == getpgrp();
+    if (fd >= 0)
+        close(fd);
+    return can;
+}
+
+// A user without a password: it is asked for.
+static int ask_password(struct proxy_url *p, struct err *e)
+{
+    char where[URL_TEXT_MAX], shown[URL_PAC_MAX + 8], text[2 * URL_TEXT_MAX];
+    if (p->kind == PROXY_SOCKS4A || !p->has_login || p->has_password || !can_ask())
+        return 0;
+    snprintf(text, sizeof text, "Password for %s: ", proxy_url_text(p, shown));
+    if (EVP_read_pw_string(p->password, URL_LOGIN_MAX, text, 0) != 0)
+        return err_set(e, ERR_USAGE, WHY_NONE, "--proxy: no password for %s", proxy_url_where(p, where));
+    p->has_password = true;
+    return 0;
 }
 
 static int add_proxy(const struct option_value *v, struct connect *out, size_t count, struct err *e)
@@ -73,6 +100,9 @@ static int parse_proxies(const struct options *o, struct connect *out, struct er
         return err_set(e, ERR_USAGE, WHY_NONE, "--proxy-login: more logins than --proxy");
     for (size_t i = 0; i < logins; i++)
         if (add_login(options_nth(o, "proxy-login", i), &out->proxies[i], e) < 0)
+            return -1;
+    for (size_t i = 0; i < out->c.proxy_count; i++)
+        if (ask_password(&out->proxies[i], e) < 0)
             return -1;
     return 0;
 }

@@ -131,6 +131,7 @@ static int take_login(const struct scan *s, struct proxy_url *p, struct slice t)
     const char *colon = memchr(t.at, ':', t.len);
     size_t n = colon ? (size_t)(colon - t.at) : t.len;
     p->has_login = true;
+    p->has_password = colon != NULL;
     if (!percent_decode(p->user, sizeof p->user, t.at, n) ||
         (colon && !percent_decode(p->password, sizeof p->password, colon + 1, t.len - n - 1)))
         return scan_fail(s, "user and password have at most %d bytes each and encode odd ones as %%XX", URL_LOGIN_MAX);

@@ -37,6 +37,7 @@ struct proxy_url {
     char host[URL_HOST_MAX + 1]; // no brackets
     uint16_t port;               // default: http 80, https and h2 443, socks 1080
     bool has_login;              // a user was written
+    bool has_password;           // and a password, be it empty
     char user[URL_LOGIN_MAX + 1], password[URL_LOGIN_MAX + 1]; // percent-decoded
     char pac[URL_PAC_MAX + 1];   // the URL behind "pac+"
 };

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Through proxies of every kind, in chains, with every authentication; and what is said when they refuse."""
 import os
+import pty
 
 import pytest
 
-from testenv.net import ask, pattern_bytes
+from testenv.net import ask, hold, pattern_bytes
 from testenv.proc import free_port, wait_for
 from testenv.programs import Squid, Sshd
 from testenv.proxies import AuthSquid, Dante, Kdc, Microsocks, SshSocks, TlsFront
@@ -214,6 +215,31 @@ def test_a_login_from_a_file_and_from_the_environment(shared, agent, target, tmp
     through(agent, target, env={"https_proxy": url(proxy, "us%20er:p%3Aw%40d%2F%25@")})
     through(agent, target, url(proxy, ""), env={"CULVERT_PROXY_LOGIN": str(login)})
     assert "p:w@d" not in agent.log.read_text()
+
+
+def test_a_password_asked_for_at_the_terminal(shared, agent):
+    """Not shown there, and not asked for where nobody sits."""
+    target = shared.server(hold)
+    proxy = shared.program_of(AuthSquid, "digest")
+    command = [str(word) for word in (agent.program, "--state", agent.state, "agent", *agent.trust(), "--proxy", url(proxy, "user@"),
+                                      "-W", target.at)]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    shown = b""
+    while b"Password for " not in shown:
+        shown += os.read(terminal, 1000)
+    assert f"http://user@127.0.0.1:{proxy.port}: ".encode() in shown
+    os.write(terminal, b"secret\n")
+    assert target.next() == "open"
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    assert b"secret" not in shown
+    wait_for("the tunnel in the proxy's log", proxy.tries)
+    assert " 200 " in proxy.tries()[0]
+    assert "user or password refused" in refused(agent, target, url(proxy, "user@"))
+    assert len(proxy.tries()) == 2
 
 
 def test_authentication_over_https_and_in_a_chain(shared, agent, target, dante):
