@@ -84,6 +84,7 @@ static void on_park_over(struct timer *timer)
 
 static void keep(struct uplink *u);
 static void on_settle(struct wake *wake);
+static void on_hedge(struct timer *timer);
 
 static void on_retry(struct timer *timer)
 {
@@ -102,6 +103,7 @@ int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct b
                          .peel = !c->peel_never};
     timer_init(&u->retry, on_retry);
     timer_init(&u->park, on_park_over);
+    timer_init(&u->hedge, on_hedge);
     wake_init(&u->settle, on_settle);
     for (size_t i = 0; i < UPLINK_LANES; i++)
         lane_init(&u->lanes[i], u);
@@ -172,17 +174,27 @@ static unsigned count(const struct uplink *u, bool (*is)(const struct lane *l))
 static bool is_up(const struct lane *l) { return l->state == LANE_UP; }
 static bool is_rising(const struct lane *l) { return lane_is_rising(l); }
 
-static bool dial_one(struct uplink *u)
+static void dial_one(struct uplink *u)
 {
     for (size_t i = 0; i < UPLINK_LANES; i++) {
         if (u->lanes[i].state != LANE_FREE)
             continue;
         timer_stop(u->w, &u->retry);
+        timer_set(u->w, &u->hedge, UPLINK_HEDGE_MS);
         u->attempts++;
         lane_dial(&u->lanes[i]);
-        return true;
+        return;
     }
-    return false;
+}
+
+// A way that comes back shall be found at once: TCP repeats its SYN ever more seldom.
+static void on_hedge(struct timer *timer)
+{
+    struct uplink *u = container_of(timer, struct uplink, hedge);
+    if (u->out || u->session.stream_count == 0 || count(u, lane_is_good) > 0 || count(u, is_rising) == 0)
+        return;
+    timer_set(u->w, &u->hedge, UPLINK_HEDGE_MS);
+    dial_one(u);
 }
 
 // Beside those that stand, one at a time: what was lost, is suspect or is still wanted.
@@ -222,7 +234,7 @@ static struct lane *youngest(struct uplink *u)
     return best;
 }
 
-// When enough stand well, those on a network of the past may go, with all their streams, and what is one too many: a suspect one
+// When enough stand well, attempts may end, those on a network of the past may go, with all their streams, and what is one too many: a suspect one
 // had recovered.
 static void retire(struct uplink *u)
 {
@@ -235,6 +247,8 @@ static void retire(struct uplink *u)
     }
     for (size_t i = 0; i < UPLINK_LANES; i++) {
         struct lane *l = &u->lanes[i];
+        if (lane_is_rising(l))
+            lane_drop(l);
         if (l->state != LANE_UP || !l->stale)
             continue;
         give_up_number(u, l->conn->hello.carrier);
@@ -304,6 +318,8 @@ static void none_left(struct uplink *u, const struct err *err, const struct fram
         if (u->eager)
             backoff_reset(&u->backoff);
     }
+    if (!was_up && !refusal && count(u, is_rising) > 0)
+        return;
     u->ops->on_down(u, err, refusal, was_up);
 }
 
@@ -336,6 +352,7 @@ void uplink_drop(struct uplink *u)
         lane_drop(&u->lanes[i]);
     }
     timer_stop(u->w, &u->retry);
+    timer_stop(u->w, &u->hedge);
 }
 
 void uplink_on_suspect(struct uplink *u, struct carrier *c)

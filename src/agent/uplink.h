@@ -16,6 +16,7 @@
 #define UPLINK_RTT_MS 300000  // the smallest round trip of the last one to two of these counts
 #define UPLINK_LANES (AGENT_CARRIERS_MAX + 2) // those wanted, and what is being replaced
 #define UPLINK_BESIDE_MS 250  // between two attempts to put a carrier beside others that stand
+#define UPLINK_HEDGE_MS 2000  // while streams are held and none stands well: another attempt beside those that hang
 #define UPLINK_REDIAL_MS 500  // a change of the network leaves younger attempts alone
 #define UPLINK_STEADY_MS 10000     // a carrier that stood this long,
 #define UPLINK_STEADY_BYTES 131072 // or carried this much, is replaced without any wait
@@ -53,7 +54,7 @@ struct uplink {
     uint8_t instance[16];
     bool peel;
     struct backoff backoff;
-    struct timer retry, park;
+    struct timer retry, hedge, park;
     struct wake settle; // after a carrier came up
     bool eager;                 // the next uplink_retry waits for nothing: what was lost had stood well
     uint64_t beside_ms;         // of the last attempt beside a carrier that stood

@@ -222,6 +222,21 @@ class TestNetwork:
         assert "the network has changed" in repairs(agent)[-1]
         assert "connection lost" not in agent.log.read_text()
 
+    def test_a_way_that_comes_back_is_found_by_the_youngest_attempt(self, world, ends):
+        relay, agent, ip, near = ends
+        far = near.replace("-n", "-f")
+        with connect(f"unix:{world.folder}/l") as s:
+            assert says(s)
+            ip("-n", far, "route", "add", "blackhole", "10.77.1.1/32")  # nothing comes back any more
+            s.sendall(b"hello?")
+            hanging = wait_for("attempts beside those that hang",
+                               lambda: [row for row in agent.table("carriers") if row["state"] == "dialling"][2:])
+            ip("-n", far, "route", "del", "blackhole", "10.77.1.1/32")
+            assert hanging and recv_exactly(s, 6) == b"hello?"
+            wait_for("one carrier", lambda: [row["state"] for row in agent.table("carriers")] == ["up"])
+            assert says(s)
+        assert len(repairs(agent)) <= 1
+
     def test_what_does_not_concern_a_carrier_leaves_it_alone(self, world, ends):
         relay, agent, ip, near = ends
         ip("-n", near, "addr", "add", "10.99.9.9/24", "dev", "way2")
