@@ -42,8 +42,8 @@ class World:
         self.started.append(thing)
         return thing
 
-    def relay(self, name="relay", program=None, flags=(), **more):
-        relay = self.add(Relay(program or self.program, self.place(name)))
+    def relay(self, name="relay", program=None, flags=(), port=None, hosts=("localhost", "127.0.0.1"), **more):
+        relay = self.add(Relay(program or self.program, self.place(name), port, hosts))
         return relay.start(flags, **more)
 
     def joined(self, relay, name="agent", allow=EVERYTHING, program=None, invite_flags=(), flags=(), env=None):
