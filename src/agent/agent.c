@@ -274,10 +274,12 @@ static void fini(struct agent *a)
 
 static void say(const struct err *e)
 {
+    char room[ERR_WHOLE_MAX];
+    const char *text = err_whole(e, room, sizeof(room));
     if (log_enabled(LOG_ERROR))
-        log_event(LOG_ERROR, "the agent ends", LS("reason", err_text(e)));
+        log_event(LOG_ERROR, "the agent ends", LS("reason", text));
     else
-        fprintf(stderr, "culvert: %s\n", err_text(e));
+        fprintf(stderr, "culvert: %s\n", text);
 }
 
 static int finish(struct agent *a, int rc, struct err *e)

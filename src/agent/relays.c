@@ -268,13 +268,14 @@ static void end_if_last(struct agent *a, const struct err *err)
 static void give_up(struct uplink *u, const struct err *err)
 {
     struct agent *a = u->owner;
-    char where[URL_TEXT_MAX];
+    char where[URL_TEXT_MAX], why[ERR_WHOLE_MAX];
     adrift_leave(u, false);
     uplink_give_up(u, err);
     end_if_last(a, err);
     if (a->life == AGENT_LEAVING)
         return;
-    log_event(LOG_ERROR, "relay given up", LS("relay", relay_url_where(&u->relay.url, where)), LS("reason", err_text(err)));
+    log_event(LOG_ERROR, "relay given up", LS("relay", relay_url_where(&u->relay.url, where)),
+              LS("reason", err_whole(err, why, sizeof why)));
     start_next(a);
     if (u == a->current)
         hurry(a);
@@ -292,7 +293,7 @@ static void on_down(struct uplink *u, const struct err *err, const struct frame_
 {
     struct agent *a = u->owner;
     uint32_t least = refusal && refusal->status != WELCOME_STOP ? refusal->retry_ms : 0;
-    char where[URL_TEXT_MAX];
+    char where[URL_TEXT_MAX], why[ERR_WHOLE_MAX];
     if (a->life == AGENT_LEAVING) {
         if (relays_up(a) == 0)
             agent_stop(a, 0, NULL);
@@ -304,7 +305,7 @@ static void on_down(struct uplink *u, const struct err *err, const struct frame_
     }
     uplink_retry(u, longest_wait(u), least);
     log_event(LOG_WARN, was_up ? "connection lost" : "no connection", LS("relay", relay_url_where(&u->relay.url, where)),
-              LS("reason", err_text(err)), LN("retry_ms", u->retry.due_ms - a->w.now_ms));
+              LS("reason", err_whole(err, why, sizeof why)), LN("retry_ms", u->retry.due_ms - a->w.now_ms));
     start_next(a);
     if (was_up && u == a->current)
         hurry(a);

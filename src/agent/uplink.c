@@ -302,8 +302,9 @@ static void lost_beside(struct uplink *u, const struct err *err, bool replaced)
 // An attempt failed, and others stand.
 static void failed_beside(struct uplink *u, const struct err *err, const struct frame_welcome *refusal)
 {
-    char where[URL_TEXT_MAX];
-    log_event(LOG_INFO, "no further connection", LS("relay", relay_url_where(&u->relay.url, where)), LS("reason", err_text(err)));
+    char where[URL_TEXT_MAX], why[ERR_WHOLE_MAX];
+    log_event(LOG_INFO, "no further connection", LS("relay", relay_url_where(&u->relay.url, where)),
+              LS("reason", err_whole(err, why, sizeof why)));
     u->eager = false;
     uplink_retry(u, 0, refusal ? refusal->retry_ms : UPLINK_BESIDE_MS);
 }
@@ -330,7 +331,7 @@ void uplink_on_lane_down(struct lane *l, const struct err *err, const struct fra
     struct frame_welcome said = refusal ? *refusal : (struct frame_welcome){0};
     bool was_up = l->state == LANE_UP, replaced = was_up && !lane_is_good(l);
     err_copy(&why, err); // err and refusal live in what is dropped here
-    snprintf(u->last_error, sizeof(u->last_error), "%s", err_text(&why));
+    err_whole(&why, u->last_error, sizeof(u->last_error));
     u->dial_options.avoid = was_up ? (struct addr){0} : l->dial.reached;
     if (was_up)
         lane_ended(l, &why);

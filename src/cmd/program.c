@@ -178,7 +178,8 @@ int command_main(int argc, char **argv)
     int status = run(&o, argc > 0 ? argc - 1 : 0, argv + 1, &e);
     if (err_is(&e)) {
         // usage errors of options name the command themselves
-        const char *text = err_text(&e);
+        char text[ERR_WHOLE_MAX];
+        err_whole(&e, text, sizeof text);
         fprintf(stderr, "%s%s\n", strncmp(text, "culvert", 7) ? "culvert: " : "", text);
         status = (int)e.kind;
     }

@@ -91,9 +91,18 @@ void err_prefix(struct err *e, const char *fmt, ...)
     va_start(ap, fmt);
     char *place = format(fmt, ap);
     va_end(ap);
+    enum advice advice = e->advice;
     if (place)
         err_set(e, e->kind, e->why, "%s: %s", place, err_text(e));
+    e->advice = advice;
     free(place);
+}
+
+int err_advise(struct err *e, enum advice advice)
+{
+    if (e->advice == ADVICE_NONE)
+        e->advice = advice;
+    return -1;
 }
 
 void err_move(struct err *to, struct err *from)
@@ -110,7 +119,8 @@ void err_copy(struct err *to, const struct err *from)
     if (to == from)
         return;
     free(to->text);
-    *to = (struct err){.kind = from->kind, .why = from->why, .text = from->text ? strdup(from->text) : NULL};
+    *to = *from;
+    to->text = from->text ? strdup(from->text) : NULL;
 }
 
 void err_fini(struct err *e)
@@ -124,6 +134,13 @@ const char *err_text(const struct err *e)
     if (e->text)
         return e->text;
     return e->kind == ERR_NONE ? "no error" : err_why_name(e->why);
+}
+
+char *err_whole(const struct err *e, char *out, size_t size)
+{
+    const char *advice = advice_text(e->advice);
+    snprintf(out, size, "%s%s%s", err_text(e), *advice ? "; " : "", advice);
+    return out;
 }
 
 const char *err_why_name(enum err_why why)

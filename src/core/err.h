@@ -6,9 +6,12 @@
 #pragma once
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include "core/advice.h"
 
 #define ERR_TEXT_MAX 1024
+#define ERR_WHOLE_MAX 1536 // with the advice
 
 enum err_kind { // the values are exit statuses
     ERR_NONE = 0,
@@ -39,6 +42,7 @@ enum err_why { // the values are the codes of OPENED and RESET (docs/protocol.md
 struct err {
     enum err_kind kind;
     enum err_why why;
+    enum advice advice; // what to do about it, when the text does not say that itself
     char *text; // owned; NULL when nothing was said
 };
 
@@ -50,6 +54,8 @@ int err_set(struct err *e, enum err_kind kind, enum err_why why, const char *fmt
 int err_vset(struct err *e, enum err_kind kind, enum err_why why, const char *fmt, va_list ap);
 // Sets kind and why from an errno value, and the text to "fmt: strerror".
 int err_errno(struct err *e, int errnum, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+// Says what to do about it, unless that was said; returns -1.
+int err_advise(struct err *e, enum advice advice);
 // Puts "fmt: " before the text.
 void err_prefix(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 // Moves `from` into `to`, freeing what `to` held; `from` becomes empty.
@@ -57,6 +63,8 @@ void err_move(struct err *to, struct err *from);
 void err_copy(struct err *to, const struct err *from);
 void err_fini(struct err *e);
 const char *err_text(const struct err *e); // never NULL
+// The text and, behind "; ", what to do: for a person. Returns out.
+char *err_whole(const struct err *e, char *out, size_t size);
 static inline bool err_is(const struct err *e) { return e->kind != ERR_NONE; }
 // "refused", "policy" … the protocol's word for a code; "code 99" never: unknown codes give "unknown".
 const char *err_why_name(enum err_why why);

@@ -2,6 +2,7 @@
 #include "dial/dial.h"
 #include <stdio.h>
 #include <string.h>
+#include "dial/advise.h"
 #include "link/tcp.h"
 #include "link/tls.h"
 #include "link/ws.h"
@@ -21,6 +22,7 @@ static void fail_first(struct dial *d, const struct err *err)
 {
     struct err e = ERR_INIT;
     err_copy(&e, err);
+    dial_advise(&e, d->o->route->count > 0);
     if (d->o->route->count > 0)
         err_prefix(&e, "proxy %s (%s)", d->first, d->o->route->source);
     fail(d, &e);

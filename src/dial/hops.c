@@ -40,6 +40,7 @@ static void on_deadline(struct timer *timer)
     char where[URL_TEXT_MAX];
     err_set(&e, ERR_UNREACHED, WHY_TIMEOUT, "proxy %s://%s has not answered in %d s", proxy_kind_name(hop(h)->kind),
             proxy_url_where(hop(h), where), HOPS_MS / 1000);
+    err_advise(&e, ADVICE_PROXY_SILENT);
     finish(h, &e);
     err_fini(&e);
 }
@@ -129,7 +130,7 @@ static void hop_failed(struct hops *h)
     if (e.kind == ERR_FAILED)
         e.kind = ERR_UNREACHED;
     if (e.kind == ERR_UNTRUSTED)
-        err_set(&e, e.kind, e.why, "%s; name the CA that signed it with --proxy-ca FILE", err_text(&e));
+        e.advice = ADVICE_PROXY_CA; // not --ca
     finish(h, &e);
     err_fini(&e);
 }

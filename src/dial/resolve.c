@@ -291,8 +291,10 @@ static void on_over(struct wake *wake)
 static void on_late(struct timer *timer)
 {
     struct resolve *q = container_of(timer, struct resolve, timer);
-    if (q->count == 0)
+    if (q->count == 0) {
         err_set(&q->err, ERR_UNREACHED, WHY_DNS, "resolve %s: no answer from DNS in %d s", q->host, RESOLVE_MS / 1000);
+        err_advise(&q->err, ADVICE_NAME_SILENT);
+    }
     on_over(&q->wake);
 }
 
@@ -314,6 +316,11 @@ static const char *status_text(int status)
     }
 }
 
+static enum advice status_advice(int status)
+{
+    return status == ARES_ETIMEOUT || status == ARES_ECONNREFUSED ? ADVICE_NAME_SILENT : ADVICE_NAME_UNKNOWN;
+}
+
 static void on_answer(void *ctx, int status, int timeouts, struct ares_addrinfo *ai)
 {
     struct lookup *l = ctx;
@@ -326,8 +333,10 @@ static void on_answer(void *ctx, int status, int timeouts, struct ares_addrinfo 
         size_t n = 0;
         for (struct ares_addrinfo_node *it = ai ? ai->nodes : NULL; it && n < FAMILY_MAX; it = it->ai_next, n++)
             add(q, it->ai_addr, it->ai_addrlen);
-        if (status != ARES_SUCCESS && !err_is(&q->err))
+        if (status != ARES_SUCCESS && !err_is(&q->err)) {
             err_set(&q->err, ERR_UNREACHED, WHY_DNS, "resolve %s: %s", q->host, status_text(status));
+            err_advise(&q->err, status_advice(status));
+        }
         if (!q->lookups[0] && !q->lookups[1])
             wake_post(q->w, &q->wake);
         else if (q->count > 0)

@@ -77,17 +77,34 @@ static enum link_status ask(struct connect *c)
     return LINK_OK;
 }
 
+enum advice connect_advice(int status)
+{
+    switch (status) {
+    case 403:
+        return ADVICE_PROXY_FORBIDS;
+    case 405:
+    case 501:
+        return ADVICE_PROXY_NO_CONNECT;
+    case 407:
+        return ADVICE_PROXY_LOGIN;
+    case 502:
+    case 503:
+    case 504:
+        return ADVICE_PROXY_UPSTREAM;
+    default:
+        return status == 511 || (status >= 300 && status < 400) ? ADVICE_PORTAL : ADVICE_PROXY_STRANGE;
+    }
+}
+
 static enum link_status refused(struct connect *c, const struct http_head *h)
 {
     char detail[160];
     log_escape(detail, sizeof(detail), h->reason.at, h->reason.len);
     enum err_why why = h->status == 504 ? WHY_TIMEOUT : h->status == 403 ? WHY_POLICY : WHY_REFUSED;
-    const char *hint = h->status == 403   ? ": it does not allow this target; ask who runs it"
-                       : h->status == 405 ? ": it does not know CONNECT"
-                       : h->status == 511 || (h->status >= 300 && h->status < 400) ? ": perhaps it wants a person to log in with a browser first"
-                                                                                   : "";
-    return link_fail(&c->link, ERR_UNREACHED, why, "CONNECT via %s: proxy answered %d%s%s%s%s", c->proxy, h->status,
-                     detail[0] ? " (" : "", detail, detail[0] ? ")" : "", hint);
+    link_fail(&c->link, ERR_UNREACHED, why, "CONNECT via %s: proxy answered %d%s%s%s", c->proxy, h->status,
+              detail[0] ? " (" : "", detail, detail[0] ? ")" : "");
+    err_advise(&c->link.err, connect_advice(h->status));
+    return LINK_FAILED;
 }
 
 static bool has_option(const struct http_head *h, const char *option)
@@ -129,8 +146,11 @@ static enum link_status read_answer(struct connect *c)
         return s;
     if (s == LINK_END)
         return ended(c);
-    if (s == LINK_FAILED && why)
-        return link_fail(l, ERR_UNREACHED, WHY_PROTOCOL, "CONNECT via %s: proxy's answer is not HTTP: %s", c->proxy, why);
+    if (s == LINK_FAILED && why) {
+        link_fail(l, ERR_UNREACHED, WHY_PROTOCOL, "CONNECT via %s: proxy's answer is not HTTP: %s", c->proxy, why);
+        err_advise(&l->err, ADVICE_PROXY_STRANGE);
+        return LINK_FAILED;
+    }
     if (s == LINK_FAILED)
         return link_failed_below(l, "CONNECT via %s", c->proxy);
     if (h.status == 407)

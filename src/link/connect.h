@@ -18,3 +18,5 @@ struct connect_options {
 struct link *connect_over(struct link *below, const struct connect_options *o);
 // After a failure: the same over a new connection has a chance.
 bool connect_again(const struct link *l);
+// What a person can do about a proxy's answer other than 2xx to CONNECT.
+enum advice connect_advice(int status);

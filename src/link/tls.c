@@ -279,6 +279,44 @@ static enum link_status fail_with(struct tls *t, const char *text)
     return link_fail(&t->link, kind_of(t), WHY_PROTOCOL, "TLS with %s: %s", t->who, text);
 }
 
+static enum advice advice_of(struct tls *t)
+{
+    if (t->inner)
+        return ADVICE_PIN;
+    switch (SSL_get_verify_result(t->ssl)) {
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        return ADVICE_CLOCK;
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+        return ADVICE_CERT_OLD;
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+        return ADVICE_CERT_NAME;
+    default:
+        return ADVICE_CA;
+    }
+}
+
+static enum link_status fail_advised(struct tls *t, enum advice advice)
+{
+    err_advise(&t->link.err, advice);
+    return LINK_FAILED;
+}
+
+static enum link_status fail_ended(struct tls *t)
+{
+    link_fail(&t->link, kind_of(t), WHY_ABORTED, "TLS with %s: %s", t->who,
+              t->opened ? "the connection ended without close_notify"
+                        : "the peer closed the connection during the handshake");
+    return fail_advised(t, t->opened ? ADVICE_NONE : ADVICE_CUT);
+}
+
+static enum link_status fail_untrusted(struct tls *t)
+{
+    link_fail(&t->link, ERR_UNTRUSTED, WHY_POLICY, "TLS with %s: certificate verify failed: %s", t->who,
+              t->reason[0] ? t->reason : X509_verify_cert_error_string(SSL_get_verify_result(t->ssl)));
+    return fail_advised(t, advice_of(t));
+}
+
 static enum link_status fail_ssl(struct tls *t)
 {
     unsigned long code = ERR_peek_last_error() ? ERR_peek_last_error() : t->lost;
@@ -286,15 +324,12 @@ static enum link_status fail_ssl(struct tls *t)
     if (t->below == LINK_FAILED)
         return link_failed_below(&t->link, "TLS with %s", t->who);
     if (t->below == LINK_END)
-        return link_fail(&t->link, kind_of(t), WHY_ABORTED, "TLS with %s: %s", t->who,
-                         t->opened ? "the connection ended without close_notify"
-                                   : "the peer closed the connection during the handshake");
+        return fail_ended(t);
     if (ERR_GET_LIB(code) == ERR_LIB_SSL && reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
-        return link_fail(&t->link, ERR_UNTRUSTED, WHY_POLICY, "TLS with %s: certificate verify failed: %s", t->who,
-                         t->reason[0] ? t->reason : X509_verify_cert_error_string(SSL_get_verify_result(t->ssl)));
+        return fail_untrusted(t);
     if (!t->opened && ERR_GET_LIB(code) == ERR_LIB_SSL &&
         (reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST || reason == SSL_R_UNKNOWN_PROTOCOL))
-        return fail_with(t, "the peer does not speak TLS there");
+        return fail_with(t, "the peer does not speak TLS there"), fail_advised(t, ADVICE_NOT_TLS);
     return fail_with(t, error_text(code));
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include "core/log.h"
 #include "link/head.h"
 #include "wire/ws.h"
@@ -380,6 +381,15 @@ static const char *check_answer(const struct ws *ws, const struct http_head *h)
     return protocol && http_text_is(*protocol, ws->protocol) ? NULL : "101 without the subprotocol that was asked for";
 }
 
+enum advice ws_advice(const struct http_head *h)
+{
+    const struct http_text *type = http_get(h, "Content-Type");
+    bool html = type && type->len >= 9 && strncasecmp(type->at, "text/html", 9) == 0;
+    if (h->status == 511 || (h->status >= 300 && h->status < 400) || (h->status == 200 && html))
+        return ADVICE_PORTAL;
+    return h->status == 404 || h->status == 405 || h->status == 410 ? ADVICE_NOT_RELAY : ADVICE_UPGRADE;
+}
+
 static enum link_status read_answer(struct ws *ws)
 {
     struct link *l = &ws->link;
@@ -397,11 +407,16 @@ static enum link_status read_answer(struct ws *ws)
     if (h.status != 101) {
         char reason[160];
         log_escape(reason, sizeof(reason), h.reason.at, h.reason.len);
-        return link_fail(l, ERR_UNREACHED, WHY_REFUSED, "%s: the server answered %d%s%s%s", ws->place, h.status,
-                         reason[0] ? " (" : "", reason, reason[0] ? ")" : "");
+        link_fail(l, ERR_UNREACHED, WHY_REFUSED, "%s: the server answered %d%s%s%s", ws->place, h.status,
+                  reason[0] ? " (" : "", reason, reason[0] ? ")" : "");
+        err_advise(&l->err, ws_advice(&h));
+        return LINK_FAILED;
     }
-    if ((why = check_answer(ws, &h)))
-        return link_fail(l, ERR_UNREACHED, WHY_PROTOCOL, "%s: the server answered %s", ws->place, why);
+    if ((why = check_answer(ws, &h))) {
+        link_fail(l, ERR_UNREACHED, WHY_PROTOCOL, "%s: the server answered %s", ws->place, why);
+        err_advise(&l->err, ADVICE_UPGRADE);
+        return LINK_FAILED;
+    }
     head_done(&ws->reader);
     head_rest(&ws->reader, &ws->in);
     ws->opened = true;

@@ -18,6 +18,8 @@ struct ws_client_options {
 struct link *ws_client_over(struct link *below, const struct ws_client_options *o);
 
 struct http_head;
+// What a person can do about an answer other than 101.
+enum advice ws_advice(const struct http_head *h);
 // Server side of a request head that was read whole and found to be an upgrade (ws_is_upgrade). Queues the 101, or
 // the 4xx and fails. `rest`: bytes behind the head, owned.
 struct link *ws_server_over(struct link *below, const struct http_head *request, const char *protocol, struct buf *rest);

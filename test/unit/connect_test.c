@@ -91,6 +91,7 @@ static void answers(void **state)
     static const struct {
         const char *answer, *err; // err NULL: open
         bool user;
+        enum advice advice;
     } cases[] = {
         {"HTTP/1.1 200 OK\r\n\r\n", NULL, false},
         {"HTTP/1.0 299 fine\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", NULL, false},
@@ -100,14 +101,14 @@ static void answers(void **state)
          "--proxy-login", false},
         {"HTTP/1.1 407 x\r\n\r\n", "CONNECT via proxy:3128: proxy answered 407 (nothing offered): it offers no way to authenticate", false},
         {"HTTP/1.1 407 x\r\nProxy-Authenticate: Odd\x1b a=b, Other\r\n\r\n",
-         "CONNECT via proxy:3128: proxy's answer is not HTTP: a control character in the head", false},
+         "CONNECT via proxy:3128: proxy's answer is not HTTP: a control character in the head", false, ADVICE_PROXY_STRANGE},
         {"HTTP/1.1 407 x\r\nProxy-Authenticate: Odd a=b, Other\r\n\r\n",
          "CONNECT via proxy:3128: proxy answered 407 (Odd, Other offered): none of that is known here", true},
-        {"HTTP/1.1 403 Forbidden\x9b\r\n\r\n", "CONNECT via proxy:3128: proxy answered 403 (Forbidden\\x9b): it does not allow this target; ask who runs it", false},
-        {"HTTP/1.1 502\r\n\r\n", "CONNECT via proxy:3128: proxy answered 502", false},
-        {"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "CONNECT via proxy:3128: proxy answered 302 (Found): perhaps it wants a person to log in with a browser first", false},
-        {"SSH-2.0-x\r\n", "CONNECT via proxy:3128: proxy's answer is not HTTP: not an HTTP/1 status line", false},
-        {"\x15\x03\x01\x02", "CONNECT via proxy:3128: proxy's answer is not HTTP: a control character in the head", false},
+        {"HTTP/1.1 403 Forbidden\x9b\r\n\r\n", "CONNECT via proxy:3128: proxy answered 403 (Forbidden\\x9b)", false, ADVICE_PROXY_FORBIDS},
+        {"HTTP/1.1 502\r\n\r\n", "CONNECT via proxy:3128: proxy answered 502", false, ADVICE_PROXY_UPSTREAM},
+        {"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "CONNECT via proxy:3128: proxy answered 302 (Found)", false, ADVICE_PORTAL},
+        {"SSH-2.0-x\r\n", "CONNECT via proxy:3128: proxy's answer is not HTTP: not an HTTP/1 status line", false, ADVICE_PROXY_STRANGE},
+        {"\x15\x03\x01\x02", "CONNECT via proxy:3128: proxy's answer is not HTTP: a control character in the head", false, ADVICE_PROXY_STRANGE},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct scripted s;
@@ -118,6 +119,7 @@ static void answers(void **state)
         assert_int_equal(st, cases[i].err ? LINK_FAILED : LINK_OK);
         if (cases[i].err)
             assert_string_equal(err_text(&s.top->err), cases[i].err);
+        assert_int_equal(s.top->err.advice, cases[i].advice);
         fini(&s);
     }
 }

@@ -75,6 +75,35 @@ static void every_code_has_a_name(void **state)
     assert_string_equal(err_why_name(WHY_POLICY), "policy");
 }
 
+static void advice_stays_and_is_told_behind(void **state)
+{
+    struct err e = ERR_INIT, copy = ERR_INIT;
+    char whole[ERR_WHOLE_MAX];
+    err_set(&e, ERR_UNREACHED, WHY_REFUSED, "connect a:1: refused");
+    assert_string_equal(err_whole(&e, whole, sizeof(whole)), "connect a:1: refused");
+    assert_int_equal(err_advise(&e, ADVICE_CLOSED), -1);
+    err_advise(&e, ADVICE_SILENT); // who is nearest to the failure knows best
+    err_prefix(&e, "dial a:1");
+    err_copy(&copy, &e);
+    assert_int_equal(copy.advice, ADVICE_CLOSED);
+    assert_non_null(strstr(err_whole(&copy, whole, sizeof(whole)), "refused; check that the relay runs"));
+    err_set(&e, ERR_FAILED, WHY_NONE, "another");
+    assert_int_equal(e.advice, ADVICE_NONE);
+    err_fini(&e);
+    err_fini(&copy);
+}
+
+static void every_advice_has_a_name_and_a_sentence(void **state)
+{
+    for (int i = ADVICE_NONE + 1; i < ADVICE_COUNT; i++) {
+        assert_string_not_equal(advice_name((enum advice)i), "");
+        assert_true(strlen(advice_text((enum advice)i)) < ERR_WHOLE_MAX - ERR_TEXT_MAX);
+        assert_string_not_equal(advice_text((enum advice)i), "");
+    }
+    assert_string_equal(advice_name(ADVICE_NONE), "");
+    assert_string_equal(advice_text(ADVICE_COUNT), "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -82,6 +111,8 @@ int main(void)
         cmocka_unit_test(the_text_is_bounded),
         cmocka_unit_test(errno_becomes_kind_and_why),
         cmocka_unit_test(every_code_has_a_name),
+        cmocka_unit_test(advice_stays_and_is_told_behind),
+        cmocka_unit_test(every_advice_has_a_name_and_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
