@@ -1,24 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
-// The front: everybody who has connected and is not known yet. It ends the outer TLS, reads the request head, and
-// routes: a WebSocket on a configured path with our subprotocol becomes a carrier (conn.h), everything else gets an
-// ordinary 404. Each step has an absolute deadline; callers are bounded in all and per address. A caller leaves the
-// front when its HELLO was accepted (front_take) or when its connection is over. Owned by the relay; callers are heap
-// memory here.
+// The front: everybody who has connected and is not known yet. It ends the outer TLS, reads one request head after the
+// other, and hands each request to the first owner that claims it (owners.c has the table): the native WebSocket, which
+// becomes a carrier (conn.h), and so on down to an ordinary 404. An owner reads the request's body and answers by the
+// calls below, which keep to HTTP/1.1's framing, and gives the caller back for its next request; a stream of HTTP/2 comes as a
+// caller of its own that speaks the same text. Each step has an absolute deadline; callers are bounded in all and per
+// address. A caller leaves the front when its HELLO was accepted (front_take) or when its connection is over. Owned by
+// the relay; callers are heap memory here.
 #pragma once
 #include <openssl/ssl.h>
 #include "core/list.h"
 #include "session/conn.h"
 #include "wire/http.h"
+#include "wire/skip.h"
 
 #define FRONT_CALLERS_MAX 1024
 #define FRONT_ADDRESS_MAX 32   // of one IPv4 address or IPv6 /64
 #define FRONT_TLS_MS 10000
 #define FRONT_HEAD_MS 10000
-#define FRONT_ANSWER_MS 3000   // for the peer to take the 404 and close
+#define FRONT_ANSWER_MS 3000   // for the peer to take an answer and close
 #define FRONT_STORE_MS 15000   // from HELLO to the store's answer
 #define FRONT_DRAIN_MAX 65536  // bytes of a request's body that are read and dropped
 
 struct front_caller;
+
+// One kind of request. All its calls but claims are on the caller's own turn; the caller may be ended or given back in
+// them. `state` of the caller is the owner's.
+struct front_owner {
+    const char *name;
+    bool (*claims)(const struct front_caller *k, const struct http_head *h);
+    // It is yours: h is valid in this call only. The deadline is not set.
+    void (*take)(struct front_caller *k, const struct http_head *h);
+    void (*on_wake)(struct front_caller *k); // the link has news; NULL where take hands the link on
+    void (*on_late)(struct front_caller *k); // its deadline; NULL: the caller ends
+    void (*on_gone)(struct front_caller *k); // it ends or goes back: forget it; NULL: nothing to do
+};
+extern const struct front_owner *const front_owners[]; // in order, the last one claims everything
 
 struct front_stats {
     uint64_t accepted, turned_away, tls_failed, late, not_found, bad, upgraded;
@@ -33,20 +49,20 @@ struct front {
     void *owner;
     // HELLO is in: answer later with conn_welcome (after front_take) or conn_refuse on caller->conn.
     void (*on_hello)(struct front_caller *k, const struct frame_hello *hello);
-    void (*on_gone)(struct front_caller *k); // just before it is freed: forget it
     void (*on_full)(struct front *f, bool full); // pause or resume the listeners
     struct list callers;
-    unsigned count;
+    unsigned count; // of callers that are not excused
     struct front_stats stats;
 };
 
-enum front_stage { FRONT_TLS, FRONT_HEAD, FRONT_ANSWERED, FRONT_CARRIER };
+enum front_stage { FRONT_TLS, FRONT_HEAD, FRONT_OWNED, FRONT_ANSWERED, FRONT_CARRIER };
 
 struct front_caller {
     struct list node;
     struct front *f;
     enum front_stage stage;
     bool plain;
+    bool excused; // not counted: somebody known
     struct addr peer;
     struct link *top;  // until there is a conn
     struct conn *conn;
@@ -55,15 +71,51 @@ struct front_caller {
     struct grave grave;
     char *head; // HTTP_HEAD_MAX + BUF_SIZE while it is read
     size_t have, dropped;
-    uint64_t ticket;   // the owner's
-    struct frame_hello hello; // the owner's, while the store is asked
+    struct bufq rest;      // read, but behind what was asked for
+    struct http_skip body; // of the request
+    bool keep, head_only;  // another request may follow; the answer to this one has no body (HEAD)
+    const struct front_owner *owner; // of the request; NULL: none yet
+    void *state;              // the owner's
+    uint64_t ticket;          // the relay's, while the store is asked
+    struct frame_hello hello;
 };
 
 void front_init(struct front *f, struct worker *w);
-void front_fini(struct front *f); // closes all callers, without on_gone
+void front_fini(struct front *f); // closes all callers
 // A connection: `link` is an open tcp link, owned from now on. plain: no TLS of ours, and a front whose address is
 // everybody's.
 void front_accept(struct front *f, struct link *link, const struct addr *peer, bool plain);
 void front_set_web(struct front *f, SSL_CTX *web); // owns it; for new callers
 // The caller is known: takes its carrier out of the front and frees the caller.
 struct conn *front_take(struct front_caller *k);
+// The caller's connection becomes a carrier: `ws` stands over k->top, which must be open. Goes on to HELLO.
+void front_carrier(struct front_caller *k, struct link *ws);
+// A carrier over a byte stream that is no caller's connection (made of many requests): goes on to HELLO. NULL, and `link` is closed:
+// too many callers.
+struct front_caller *front_adopt(struct front *f, struct link *link, const struct addr *peer);
+// One more caller on a connection that carries many (HTTP/2): its link is open, and speaks HTTP/1.1. NULL, and `link` is closed:
+// too many callers.
+struct front_caller *front_stream(const struct front_caller *parent, struct link *link);
+// A request that proved to be of somebody known counts no more among the strangers, as long as its connection lasts.
+void front_excuse(struct front_caller *k);
+void front_end(struct front_caller *k); // at once; what was sent last may be lost
+void front_end_saying(struct front_caller *k, const char *what, const struct err *e);
+
+// front_http.c: what an owner does with its request.
+bool front_is_our_path(const struct front *f, struct http_text target); // without its query
+// The request's body, framing taken off: LINK_END behind its last byte. LINK_FAILED: end the caller.
+enum link_status front_recv(struct front_caller *k, struct buf **out);
+// The head of an answer with a body of that length, which follows by front_send; `headers`: each ended by CRLF. Content-Length,
+// Date and Connection are added.
+void front_say(struct front_caller *k, int status, const char *reason, const char *headers, uint64_t length);
+static inline void front_send(struct front_caller *k, struct buf *b) { link_send(k->top, b); }
+static inline size_t front_room(struct front_caller *k) { return link_room(k->top); }
+// The answer is whole: the caller's next request, or the end of its connection. Not the owner's any more.
+void front_done(struct front_caller *k);
+// All of the above with a page that says just that.
+void front_answer(struct front_caller *k, int status, const char *reason, const char *headers);
+
+// For front.c
+void front_head_start(struct front_caller *k);
+void front_head_read(struct front_caller *k);
+void front_drop_rest(struct front_caller *k);

@@ -141,7 +141,6 @@ void pressure_fini(struct relay *r);
 // hello.c: who may come in
 void hello_on(struct front_caller *k, const struct frame_hello *hello);
 void hello_on_enroll(void *owner, uint64_t ticket, enum store_answer answer, const char *name, const struct err *err);
-void hello_forget(struct front_caller *k);
 
 // opens.c: what they may open
 void opens_on(struct session *s, struct stream *st, const struct frame_open *open);

@@ -61,19 +61,28 @@ static void take(struct http_skip *s, char c)
         s->line++;
 }
 
+static bool is_content(const struct http_skip *s) { return s->state == SKIP_LENGTH || s->state == SKIP_DATA; }
+
+size_t http_skip_data(struct http_skip *s, const char *data, size_t size, size_t *from, size_t *len)
+{
+    size_t at = 0;
+    *len = 0;
+    while (at < size && !is_content(s) && s->state != SKIP_OVER && s->state != SKIP_BAD)
+        take(s, data[at++]);
+    *from = at;
+    if (at == size || !is_content(s))
+        return at;
+    *len = s->left < size - at ? (size_t)s->left : size - at;
+    s->left -= *len;
+    if (s->left == 0)
+        s->state = s->state == SKIP_LENGTH ? SKIP_OVER : SKIP_DATA_END;
+    return at + *len;
+}
+
 size_t http_skip_feed(struct http_skip *s, const char *data, size_t len)
 {
-    size_t used = 0;
-    while (used < len && s->state != SKIP_OVER && s->state != SKIP_BAD) {
-        if (s->state != SKIP_LENGTH && s->state != SKIP_DATA) {
-            take(s, data[used++]);
-            continue;
-        }
-        size_t n = s->left < len - used ? (size_t)s->left : len - used;
-        used += n;
-        s->left -= n;
-        if (s->left == 0)
-            s->state = s->state == SKIP_LENGTH ? SKIP_OVER : SKIP_DATA_END;
-    }
+    size_t used = 0, from, piece;
+    while (used < len && s->state != SKIP_OVER && s->state != SKIP_BAD)
+        used += http_skip_data(s, data + used, len - used, &from, &piece);
     return used;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finds the end of an HTTP/1 body that nobody reads: of a known length, or chunked (RFC 9112 7.1) with its trailers. Keeps
+// Finds the end of an HTTP/1 body, and its content: of a known length, or chunked (RFC 9112 7.1) with its trailers. Keeps
 // nothing; fed in any pieces.
 #pragma once
 #include "wire/http.h"
@@ -14,3 +14,6 @@ struct http_skip {
 bool http_skip_start(struct http_skip *s, const struct http_head *h);
 // How many of these bytes belong to the body. Afterwards state tells: over, bad, or more to come.
 size_t http_skip_feed(struct http_skip *s, const char *data, size_t len);
+// For who does read it: the same up to the first piece of content, which is *len bytes at data + *from (0: none in these
+// bytes). Returns where to go on.
+size_t http_skip_data(struct http_skip *s, const char *data, size_t size, size_t *from, size_t *len);

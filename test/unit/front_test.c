@@ -132,6 +132,32 @@ static void test_strangers_get_an_ordinary_404(void **state)
     assert_string_equal(strstr(head, "\r\n\r\n"), "\r\n\r\n");
 }
 
+static unsigned count_of(const char *text, const char *what)
+{
+    unsigned n = 0;
+    for (; (text = strstr(text, what)); text += strlen(what))
+        n++;
+    return n;
+}
+
+static void test_a_connection_takes_one_request_after_the_other(void **state)
+{
+    struct bench *b = *state;
+    const struct mem_plan cut = {.cut = 7};
+    const char *two = "GET /a HTTP/1.1\r\nHost: a\r\n\r\nHEAD /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for (int i = 0; i < 2; i++) {
+        char *answers = ask(b, two, i ? &cut : NULL);
+        assert_int_equal(count_of(answers, "HTTP/1.1 404 "), 2);
+        assert_int_equal(count_of(answers, "Connection: close"), 1);
+        assert_int_equal(count_of(answers, "<html>"), 1);
+    }
+    assert_int_equal(b->f.stats.not_found, 4);
+    // A body nobody reads is never taken for a request.
+    char *answers = ask(b, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 24\r\n\r\nGET /x HTTP/1.0\r\nHo: a\r\n\r\n", &cut);
+    assert_int_equal(count_of(answers, "HTTP/1.1 "), 1);
+    assert_int_equal(count_of(answers, "Connection: close"), 1);
+}
+
 #define UPGRADE(path, protocol)                                                                                        \
     "GET " path " HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"                    \
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: " protocol    \
@@ -276,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_strangers_get_an_ordinary_404, setup, teardown),
         cmocka_unit_test_setup_teardown(test_only_our_path_and_protocol_are_upgraded, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_connection_takes_one_request_after_the_other, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_heads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_carrier_reaches_hello_and_hears_the_refusal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_each_step_has_a_deadline, setup, teardown),

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "wire/http.h"
+#include "wire/skip.h"
 
 static enum http_result parse(struct http_head *h, bool is_request, const char *text, const char **why)
 {
@@ -199,6 +200,35 @@ static void body_framing(void **state)
     assert_false(http_body(&h, &length, &chunked));
 }
 
+static void test_content_of_bodies(void **state)
+{
+    static const char *const heads[] = {"Transfer-Encoding: chunked", "Content-Length: 9"};
+    static const char *const bodies[] = {"4;x=y\r\nabcd\r\n5\r\nefghi\r\n0\r\nT: v\r\n\r\nGET", "abcdefghiGET"};
+    (void)state;
+    for (size_t i = 0; i < 2; i++)
+        for (size_t step = 1; step < 40; step++) {
+            char text[200], content[64];
+            struct http_head h;
+            struct http_skip s;
+            const char *why;
+            size_t used, got = 0, at = 0, size = strlen(bodies[i]);
+            snprintf(text, sizeof text, "POST / HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", heads[i]);
+            assert_int_equal(http_parse(&h, true, text, strlen(text), &used, &why), HTTP_OK);
+            assert_true(http_skip_start(&s, &h));
+            while (s.state != SKIP_OVER) {
+                size_t n = size - at < step ? size - at : step, from, len;
+                used = http_skip_data(&s, bodies[i] + at, n, &from, &len);
+                assert_true(used > 0 && s.state != SKIP_BAD);
+                memcpy(content + got, bodies[i] + at + from, len);
+                got += len;
+                at += used;
+            }
+            assert_int_equal(got, 9);
+            assert_memory_equal(content, "abcdefghi", 9);
+            assert_string_equal(bodies[i] + at, "GET");
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -209,6 +239,7 @@ int main(void)
         cmocka_unit_test(nul_is_refused),
         cmocka_unit_test(tokens_are_found_in_lists_over_several_lines),
         cmocka_unit_test(body_framing),
+        cmocka_unit_test(test_content_of_bodies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

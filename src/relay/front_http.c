@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// The front's HTTP: request heads, their bodies, answers, and one request after the other on a connection.
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "relay/front.h"
+
+#define HEAD_ROOM (HTTP_HEAD_MAX + BUF_SIZE)
+
+// Answers ---------------------------------------------------------------------------------------------------------
+
+void front_say(struct front_caller *k, int status, const char *reason, const char *headers, uint64_t length)
+{
+    char text[2048], date[40];
+    time_t now = time(NULL);
+    struct tm tm;
+    k->keep = k->keep && k->body.state == SKIP_OVER; // what is left of the body would be the next request
+    strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &tm));
+    int n = snprintf(text, sizeof text, "HTTP/1.1 %d %s\r\nDate: %s\r\n%sContent-Length: %llu\r\n%s\r\n", status,
+                     reason, date, headers, (unsigned long long)length, k->keep ? "" : "Connection: close\r\n");
+    link_send(k->top, buf_copy(&k->f->w->pool, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1));
+}
+
+void front_answer(struct front_caller *k, int status, const char *reason, const char *headers)
+{
+    char page[160], lines[1024];
+    int size = snprintf(page, sizeof page, "<html><head><title>%d %s</title></head><body><h1>%d %s</h1></body></html>\r\n",
+                        status, reason, status, reason);
+    snprintf(lines, sizeof lines, "Content-Type: text/html\r\n%s", headers);
+    front_say(k, status, reason, lines, (uint64_t)size);
+    if (!k->head_only)
+        link_send(k->top, buf_copy(&k->f->w->pool, page, (size_t)size));
+    front_done(k);
+}
+
+static void disown(struct front_caller *k)
+{
+    const struct front_owner *owner = k->owner;
+    k->owner = NULL;
+    if (owner && owner->on_gone)
+        owner->on_gone(k);
+}
+
+static bool body_is_over(const struct front_caller *k) { return k->body.state == SKIP_OVER; }
+
+void front_done(struct front_caller *k)
+{
+    disown(k);
+    if (k->keep && body_is_over(k)) {
+        front_head_start(k);
+        return;
+    }
+    k->stage = FRONT_ANSWERED;
+    link_shut(k->top, SHUT_END);
+    timer_set(k->f->w, &k->deadline, FRONT_ANSWER_MS);
+    wake_post(k->f->w, &k->wake);
+}
+
+void front_drop_rest(struct front_caller *k)
+{
+    struct buf *b;
+    enum link_status rc;
+    while ((rc = link_recv(k->top, &b)) == LINK_OK) {
+        k->dropped += b->len;
+        buf_put(b);
+        if (k->dropped > FRONT_DRAIN_MAX)
+            break;
+    }
+    if (rc != LINK_AGAIN)
+        front_end(k);
+}
+
+// Bodies ----------------------------------------------------------------------------------------------------------
+
+static enum link_status pull(struct front_caller *k, struct buf **out)
+{
+    *out = bufq_pop(&k->rest);
+    return *out ? LINK_OK : link_recv(k->top, out);
+}
+
+enum link_status front_recv(struct front_caller *k, struct buf **out)
+{
+    while (!body_is_over(k)) {
+        struct buf *b;
+        enum link_status rc = pull(k, &b);
+        if (rc != LINK_OK)
+            return rc == LINK_AGAIN ? LINK_AGAIN : LINK_FAILED;
+        size_t from, len, used = http_skip_data(&k->body, (char *)buf_data(b), b->len, &from, &len);
+        if (k->body.state == SKIP_BAD) {
+            buf_put(b);
+            return LINK_FAILED;
+        }
+        if (len == 0) {
+            buf_skip(b, used);
+            if (b->len)
+                bufq_push_front(&k->rest, b);
+            else
+                buf_put(b);
+            continue;
+        }
+        if (used < b->len) {
+            struct buf *piece = buf_copy(&k->f->w->pool, buf_data(b) + from, len);
+            buf_skip(b, used);
+            bufq_push_front(&k->rest, b);
+            b = piece;
+        } else {
+            buf_skip(b, from);
+            b->len = (uint32_t)len;
+        }
+        *out = b;
+        return LINK_OK;
+    }
+    return LINK_END;
+}
+
+// Heads -----------------------------------------------------------------------------------------------------------
+
+bool front_is_our_path(const struct front *f, struct http_text target)
+{
+    const char *query = memchr(target.at, '?', target.len);
+    size_t len = query ? (size_t)(query - target.at) : target.len;
+    for (size_t i = 0; i < f->path_count; i++)
+        if (strlen(f->paths[i]) == len && !memcmp(f->paths[i], target.at, len))
+            return true;
+    return false;
+}
+
+// What was read behind the head.
+static void keep_rest(struct front_caller *k, size_t used)
+{
+    while (used < k->have) {
+        size_t n = k->have - used < BUF_ROOM ? k->have - used : BUF_ROOM;
+        bufq_push(&k->rest, buf_copy(&k->f->w->pool, k->head + used, n));
+        used += n;
+    }
+}
+
+static void route(struct front_caller *k, const struct http_head *h, size_t used)
+{
+    char *head = k->head;
+    const struct front_owner *const *at = front_owners;
+    keep_rest(k, used);
+    k->head = NULL;
+    k->keep = h->minor >= 1 && !http_has_token(h, "Connection", "close");
+    k->head_only = http_text_is(h->method, "HEAD");
+    http_skip_start(&k->body, h); // no length announced: no body
+    while (!(*at)->claims(k, h))
+        at++;
+    k->owner = *at;
+    k->state = NULL;
+    k->stage = FRONT_OWNED;
+    timer_stop(k->f->w, &k->deadline);
+    k->owner->take(k, h);
+    free(head);
+}
+
+static void refuse_head(struct front_caller *k, int status, const char *reason)
+{
+    k->f->stats.bad++;
+    k->keep = k->head_only = false;
+    front_answer(k, status, reason, "");
+}
+
+static void parse_head(struct front_caller *k)
+{
+    struct http_head h;
+    const char *why;
+    size_t used = 0;
+    // Parsed once, when its end has come: bytes that trickle in cost nothing.
+    bool whole = memmem(k->head, k->have, "\n\r\n", 3) || memmem(k->head, k->have, "\n\n", 2);
+    enum http_result rc = whole ? http_parse(&h, true, k->head, k->have, &used, &why) : HTTP_MORE;
+    if (rc == HTTP_OK)
+        route(k, &h, used);
+    else if (rc == HTTP_BAD)
+        refuse_head(k, 400, "Bad Request");
+    else if (k->have >= HTTP_HEAD_MAX)
+        refuse_head(k, 431, "Request Header Fields Too Large");
+}
+
+static bool make_room(struct front_caller *k)
+{
+    if (!k->head)
+        k->head = malloc(HEAD_ROOM);
+    return k->head;
+}
+
+void front_head_read(struct front_caller *k)
+{
+    struct buf *b;
+    enum link_status rc = LINK_OK;
+    while (k->stage == FRONT_HEAD && (rc = pull(k, &b)) == LINK_OK) {
+        if (!make_room(k)) {
+            buf_put(b);
+            front_end(k);
+            return;
+        }
+        memcpy(k->head + k->have, buf_data(b), b->len);
+        k->have += b->len;
+        buf_put(b);
+        parse_head(k);
+    }
+    if (k->stage == FRONT_HEAD && (rc == LINK_END || rc == LINK_FAILED))
+        front_end_saying(k, "request", &k->top->err);
+}
+
+void front_head_start(struct front_caller *k)
+{
+    k->stage = FRONT_HEAD;
+    k->have = 0;
+    timer_set(k->f->w, &k->deadline, FRONT_HEAD_MS);
+    wake_post(k->f->w, &k->wake);
+}
