@@ -32,10 +32,13 @@ def certificate(folder, name="cert", hosts=("localhost", "127.0.0.1")):
 
 
 class Program:
-    def __init__(self, folder, port=None):
+    """`host` is the address it listens at; `within` are the words before its own, for one that runs in a site of a maze."""
+
+    def __init__(self, folder, port=None, host="127.0.0.1", within=()):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
+        self.host, self.within = host, within
         self.log = self.folder / f"{type(self).__name__.lower()}.log"
         self.proc = None
 
@@ -44,10 +47,10 @@ class Program:
         path.write_text("\n".join(lines) + "\n")
         return path
 
-    def launch(self, *command, wait=True):
-        self.proc = Proc(command, self.log)
+    def launch(self, *command, wait=True, env=None):
+        self.proc = Proc([*self.within, *command], self.log, env=env)
         if wait:
-            self.proc.wait_port(self.port)
+            self.proc.wait_port(self.port, self.host)
         return self
 
     def stop(self):
@@ -62,14 +65,14 @@ class Tinyproxy(Program):
     """CONNECT only to the ports given (all by default); login is (user, password)."""
 
     def start(self, connect_ports=(), login=None):
-        config = self.write("tinyproxy.conf", f"Port {self.port}", "Listen 127.0.0.1", "Timeout 600", "LogLevel Connect",
-                            "MaxClients 200", "Allow 127.0.0.1", *[f"ConnectPort {port}" for port in connect_ports],
+        config = self.write("tinyproxy.conf", f"Port {self.port}", f"Listen {self.host}", "Timeout 600", "LogLevel Connect",
+                            "MaxClients 200", *[f"ConnectPort {port}" for port in connect_ports],
                             *([f"BasicAuth {login[0]} {login[1]}"] if login else []))
         return self.launch(find("tinyproxy"), "-d", "-c", config)
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
 
 class Squid(Program):
@@ -80,7 +83,7 @@ class Squid(Program):
                 if parent.stat().st_mode & 0o5 != 0o5 and parent != Path("/"):
                     parent.chmod(parent.stat().st_mode | 0o5)
 
-    def start(self, login=None, allow="all"):
+    def start(self, login=None, allow="all", lines=()):
         self.open_folder()
         self.access = self.folder / "access.log"
         access = ["acl named proxy_auth REQUIRED", "http_access allow named"] if login else [f"http_access allow {allow}"]
@@ -88,19 +91,24 @@ class Squid(Program):
             hashed = quietly("openssl", "passwd", "-apr1", login[1]).decode().strip()
             passwords = self.write("passwords", f"{login[0]}:{hashed}")
             access.insert(0, f"auth_param basic program /usr/lib/squid/basic_ncsa_auth {passwords}")
-        config = self.write("squid.conf", f"http_port 127.0.0.1:{self.port}", *access, "http_access deny all",
+        config = self.write("squid.conf", f"http_port {self.host}:{self.port}", *access, "http_access deny all", *lines,
                             "cache deny all", "cache_mem 1 MB", f"pid_filename {self.folder}/squid.pid",
                             f"access_log stdio:{self.access}", f"cache_log {self.folder}/cache.log", "shutdown_lifetime 0",
                             f"coredump_dir {self.folder}", "visible_hostname squid.test", "netdb_filename none",
-                            "max_filedescriptors 1024", "logfile_rotate 0")
+                            "max_filedescriptors 1024", "logfile_rotate 0", "pinger_enable off")
         return self.launch(find("squid"), "-N", "-f", config)
+
+    def stop(self):
+        """It takes two seconds to end by itself, whatever shutdown_lifetime says."""
+        if self.proc:
+            self.proc.kill()
 
     def output(self):
         return self.access.read_text(errors="replace") if self.access.exists() else ""
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
 
 class Haproxy(Program):
@@ -113,7 +121,7 @@ class Haproxy(Program):
         self.ca = self.folder / "front.crt"
         config = self.write("haproxy.cfg", "defaults", "    mode http", "    timeout connect 10s", "    timeout client 10m",
                             "    timeout server 10m", "    timeout tunnel 1h", "listen front",
-                            f"    bind 127.0.0.1:{self.port} ssl crt {self.pem} alpn http/1.1",
+                            f"    bind {self.host}:{self.port} ssl crt {self.pem} alpn http/1.1",
                             f"    server relay 127.0.0.1:{behind_port} ssl verify none alpn http/1.1")
         return self.launch(find("haproxy"), "-db", "-f", config)
 

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A maze with a relay on port 443 at its far end, an echo server behind that, and an agent that has joined; obstacles come and
+go in between. Addresses and ports are the same in every run: the networks are the lab's own."""
+import re
+import shutil
+
+from .culvert import Agent
+from .maze import GATE, RELAY, RELAY_6, RELAY_NAME, NAMES, Maze
+from .net import TcpServer, ask, echo
+
+ECHO = 7
+
+
+class Lab:
+    def __init__(self, world, folder, relay_flags=()):
+        self.world, self.folder, self.count = world, folder, 0
+        self.maze = world.add(Maze(folder / "maze"))
+        self.program = self.maze.client.wrapped(world.program)
+        with self.maze.far:
+            self.server = world.server(echo, f"127.0.0.1:{ECHO}")
+            self.relay = world.relay(listen=["--listen", "*:443"], port=443, url=f"wss://{RELAY_NAME}",
+                                     hosts=(RELAY_NAME, RELAY, RELAY_6, "localhost"), flags=relay_flags)
+        self.maze.open("tcp dport 443")
+        with self.maze.client:
+            self.joined = Agent(self.program, folder / "joined").join(self.relay, "agent", ["127.0.0.1:*"])
+        self.clear()
+
+    def clear(self):
+        """Ends the scenario before: what it started, and what it let pass."""
+        for thing in reversed(getattr(self, "things", [])):
+            thing.stop()
+        self.things = []
+        self.maze.close()
+        self.maze.client.write("hosts", "127.0.0.1 localhost", *NAMES)
+        self.count += 1
+        self.place = self.folder / f"{self.count}"
+
+    def add(self, thing):
+        self.things.append(thing)
+        return thing
+
+    def start(self, kind, port, *words, host=GATE, site=None, files=None, admit=True, **more):
+        """A program of testenv in the middle, which the client may reach at that port unless told otherwise."""
+        site = site or self.maze.middle
+        folder = self.place / f"{kind.__name__.lower()}-{port}"
+        with site:
+            program = self.add(kind(folder, port, host, site.within(files))).start(*words, **more)
+        if admit and site is self.maze.middle:
+            self.maze.admit(port)
+        return program
+
+    def serve(self, port, serve):
+        """A small server of the test's own in the middle."""
+        with self.maze.middle:
+            self.add(TcpServer(serve, f"{GATE}:{port}"))
+        self.maze.admit(port)
+
+    def forget_names(self):
+        """From now on the client knows no name but localhost, and nobody answers its DNS."""
+        self.maze.client.write("hosts", "127.0.0.1 localhost")
+
+    def agent(self):
+        """The agent that joined, as it was then."""
+        agent = Agent(self.program, self.place / "agent")
+        shutil.copytree(self.joined.state, agent.state)
+        agent.relay, agent.name = self.relay, "agent"
+        return self.add(agent)
+
+    def up(self, way):
+        with self.maze.client:
+            return self.agent().start(["-L", f"0:127.0.0.1:{ECHO}", *way.flags], env=way.env)
+
+    def ask(self, agent, data, **more):
+        with self.maze.client:
+            return ask(agent.at(), data, **more)
+
+    def refusal(self, way):
+        """One attempt; the exit status and what it said."""
+        agent = self.agent()
+        with self.maze.client:
+            done = agent.run("agent", *agent.trust(), *way.flags, "-W", f"127.0.0.1:{ECHO}", env=way.env)
+        return done.returncode, done.stderr.strip()
+
+    def blocked(self):
+        """Whether all ways to the relay but the obstacle's are shut."""
+        return not any(self.maze.passes(host) for host in (RELAY, RELAY_6))
+
+    def path(self, agent):
+        """The way that the agent's connection took, as its status says."""
+        text = str(agent.status())
+        found = re.search(r"'path': '([^']*)'", text)
+        return found.group(1) if found else text
