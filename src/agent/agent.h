@@ -29,7 +29,7 @@ struct agent_connect { // the connect flags
     enum agent_outer outer;
     bool peel_never;
     const char *host;                 // Host header and name to verify instead of the relay's; NULL: the relay's
-    const char *sni;                  // NULL: as host; "" none
+    const char *sni;                  // SNI, and name to verify; NULL: as host; "" none, and the name as host
     const char *const *headers;       // "Name: value"
     size_t header_count;
 };

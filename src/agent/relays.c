@@ -210,7 +210,10 @@ static void log_up(struct uplink *u)
         log_event(agent_chatter(u->owner), "connected", LS("relay", relay_url_where(&u->relay.url, where)), LS("as", u->name),
               LS("path", f ? f->path : ""), LS("tls", f ? f->tls_version : ""),
               LS("peeled", uplink_lane(u)->conn->peeled ? "yes" : "no"));
-    if (f && f->tls_version[0] && !f->outer_trusted)
+    if (uplink_lane(u)->conn->welcome_flags & WELCOME_DIFFERS)
+        log_event(LOG_WARN, "TLS is intercepted on the way; all is sealed to the relay's own key inside it",
+                  LS("issuer", f ? f->tls_issuer : ""), LS("certificate", f && f->outer_trusted ? "trusted" : "not trusted"));
+    else if (f && f->tls_version[0] && !f->outer_trusted)
         log_event(LOG_WARN, "the relay's web certificate is not trusted; its identity key is, and all is sealed with it",
                   LS("reason", f->outer_reason), LS("issuer", f->tls_issuer));
 }

@@ -93,12 +93,17 @@ static json_t *relays(struct agent *a)
     return rows;
 }
 
-static const char *trust(const struct uplink *u, const struct conn *c)
+static json_t *trust(const struct conn *c)
 {
     const struct link_facts *f = conn_facts(c);
+    const char *issuer = f ? f->tls_issuer : "";
     if (c->peeled)
-        return "peeled";
-    return f && f->has_exporter && u->peel ? "intercepted, or behind a front" : "inner TLS";
+        return json_string("peeled");
+    if (c->welcome_flags & WELCOME_DIFFERS)
+        return json_sprintf("intercepted by issuer=\"%s\"", issuer);
+    if (c->welcome_flags & WELCOME_FRONTED && f && f->tls_version[0])
+        return json_sprintf("inner TLS; the outer one ends at a front, issuer=\"%s\"", issuer);
+    return json_string("inner TLS");
 }
 
 static json_t *row_of_lane(const struct lane *l, bool with_relay)
@@ -119,7 +124,7 @@ static json_t *row_of_lane(const struct lane *l, bool with_relay)
         return row;
     json_object_set_new(row, "path", json_string(f->path));
     json_object_set_new(row, "peer", json_string(addr_text(&f->peer, peer)));
-    json_object_set_new(row, "trust", json_string(trust(u, l->conn)));
+    json_object_set_new(row, "trust", trust(l->conn));
     json_object_set_new(row, "rtt_ms", json_real(c->live.srtt_us / 1000.0));
     json_object_set_new(row, "age_ms", json_integer((json_int_t)(u->w->now_ms - l->up_ms)));
     json_object_set_new(row, "silent_ms", json_integer((json_int_t)((u->w->now_us - c->live.heard_us) / 1000)));
@@ -204,7 +209,7 @@ static json_t *carrier(const struct agent *a)
     json_object_set_new(o, "tls", json_string(f->tls_version));
     json_object_set_new(o, "issuer", json_string(f->tls_issuer));
     json_object_set_new(o, "certificate", json_string(f->outer_trusted ? "trusted" : f->outer_reason));
-    json_object_set_new(o, "trust", json_string(trust(a->current, uplink_lane(a->current)->conn)));
+    json_object_set_new(o, "trust", trust(uplink_lane(a->current)->conn));
     json_object_set_new(o, "rtt_ms", json_real(session_rtt_us(s) / 1000.0));
     json_object_set_new(o, "up_seconds", json_integer((json_int_t)((a->w.now_ms - uplink_lane(a->current)->up_ms) / 1000)));
     return o;

@@ -6,6 +6,7 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 #include "cmd/command.h"
 
@@ -25,6 +26,10 @@ const struct option connect_options[] = {
     {"outer", 0, "verify|report", 0,
      "whether an untrusted web certificate is refused or only reported; the relay's own key "
      "is checked in any case; default: what the invitation says"},
+    {"host", 0, "NAME", 0, "the Host header, and the name the web certificate must be for, instead of the relay URL's"},
+    {"sni", 0, "NAME|none", 0,
+     "the name in TLS's SNI, and the one the web certificate must be for, instead of the host's; none: no SNI is sent"},
+    {"header", 0, "'Name: value'", OPT_MANY, "a further header of the requests to the relay, for fronts that ask for one"},
     {"peel", 0, "auto|never", 0, "whether the inner TLS is taken off where nobody sits in between; default auto"},
     {NULL},
 };
@@ -141,12 +146,58 @@ static int parse_schemes(const struct options *o, unsigned *bits, struct err *e)
     return 0;
 }
 
+// A name that can stand in Host and SNI; with a port where that makes sense.
+static int parse_name(const struct options *o, const char *option, const char **out, struct err *e)
+{
+    const char *text = options_get(o, option);
+    *out = text;
+    if (text && (!*text || strlen(text) > URL_HOST_MAX ||
+                 text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:[]")]))
+        return options_bad(options_nth(o, option, 0), e, "\"%.60s\" is no host name", text);
+    return 0;
+}
+
+// What a WebSocket's request says itself is not for a person to say again.
+static int parse_header(const struct option_value *v, struct err *e)
+{
+    static const char *const own[] = {"Host", "Upgrade", "Connection", "Content-Length", "Transfer-Encoding",
+                                      "Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol",
+                                      "Sec-WebSocket-Extensions"};
+    size_t n = strcspn(v->text, ":");
+    if (!v->text[n] || n == 0 || strpbrk(v->text, "\r\n") || memchr(v->text, ' ', n) || memchr(v->text, '\t', n))
+        return options_bad(v, e, "write it as 'Name: value'");
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (strlen(own[i]) == n && strncasecmp(own[i], v->text, n) == 0)
+            return options_bad(v, e, "%s is set by the program%s", own[i], i == 0 ? "; say --host NAME" : "");
+    return 0;
+}
+
+static int parse_request(const struct options *o, struct connect *out, struct err *e)
+{
+    size_t count = options_count(o, "header");
+    if (count > CONNECT_HEADERS)
+        return err_set(e, ERR_USAGE, WHY_NONE, "--header: at most %d of them", CONNECT_HEADERS);
+    for (size_t i = 0; i < count; i++) {
+        const struct option_value *v = options_nth(o, "header", i);
+        if (parse_header(v, e) < 0)
+            return -1;
+        out->headers[i] = v->text;
+    }
+    out->c.headers = out->headers;
+    out->c.header_count = count;
+    if (parse_name(o, "host", &out->c.host, e) < 0 || parse_name(o, "sni", &out->c.sni, e) < 0)
+        return -1;
+    if (out->c.sni && strcmp(out->c.sni, "none") == 0)
+        out->c.sni = "";
+    return 0;
+}
+
 int connect_parse(const struct options *o, struct connect *out, struct err *e)
 {
     static const char *const outer[] = {"verify", "report", NULL}, *const peel[] = {"auto", "never", NULL};
     unsigned which_outer = 2, which_peel = 0, schemes;
     *out = (struct connect){0};
-    if (parse_schemes(o, &schemes, e) < 0 || parse_relays(o, out, e) < 0 || parse_proxies(o, out, e) < 0 ||
+    if (parse_request(o, out, e) < 0 || parse_schemes(o, &schemes, e) < 0 || parse_relays(o, out, e) < 0 || parse_proxies(o, out, e) < 0 ||
         options_word(o, "outer", outer, &which_outer, e) < 0 || options_word(o, "peel", peel, &which_peel, e) < 0)
         return -1;
     proxy_kit_init(&out->kit, options_get(o, "proxy-ca"), schemes);

@@ -7,7 +7,10 @@
 #include "dial/kit.h"
 #include "trust/agent_state.h"
 
+#define CONNECT_HEADERS 16 // --header
+
 struct connect {
+    const char *headers[CONNECT_HEADERS];
     struct relay_url relays[AGENT_RELAYS];
     struct proxy_url proxies[PAIRING_PROXIES];
     struct proxy_kit kit;

@@ -29,22 +29,37 @@ static void fail_first(struct dial *d, const struct err *err)
     err_fini(&e);
 }
 
-// Host header: with its port unless it is the scheme's (RFC 9110 section 7.2), IPv6 bracketed.
+static bool is_bare_v6(const char *host)
+{
+    const char *colon = strchr(host, ':');
+    return host[0] != '[' && colon && strchr(colon + 1, ':');
+}
+
+// Host header: as it was told; else the relay's, with its port unless it is the scheme's (RFC 9110 section 7.2).
 static void host_header(const struct dial_options *o, char *out, size_t size)
 {
     const char *host = o->host ? o->host : o->relay->host;
-    bool v6 = strchr(host, ':') != NULL && host[0] != '[';
-    bool usual = o->relay->port == (o->relay->tls ? 443 : 80);
-    if (usual || (o->host && strchr(host, ':') && !v6))
-        snprintf(out, size, v6 ? "[%s]" : "%s", host);
+    bool usual = o->host || o->relay->port == (o->relay->tls ? 443 : 80);
+    if (usual)
+        snprintf(out, size, is_bare_v6(host) ? "[%s]" : "%s", host);
     else
-        snprintf(out, size, v6 ? "[%s]:%u" : "%s:%u", host, o->relay->port);
+        snprintf(out, size, is_bare_v6(host) ? "[%s]:%u" : "%s:%u", host, o->relay->port);
+}
+
+// The name that the web certificate must be for: what is asked for in SNI, without a port.
+static void verify_name(const struct dial_options *o, char *out, size_t size)
+{
+    const char *name = o->sni && *o->sni ? o->sni : o->host ? o->host : o->relay->host;
+    const char *port = name[0] == '[' ? strstr(name, "]:") : is_bare_v6(name) ? NULL : strchr(name, ':');
+    size_t len = port ? (size_t)(port - name) + (*port == ']') : strlen(name);
+    snprintf(out, size, "%.*s", (int)len, name);
 }
 
 static struct link *stack(struct link *l, const struct dial_options *o)
 {
     char where[URL_TEXT_MAX], host[URL_HOST_MAX + 16];
-    const char *name = o->host ? o->host : o->relay->host;
+    char name[URL_HOST_MAX + 1];
+    verify_name(o, name, sizeof(name));
     relay_url_where(o->relay, where);
     host_header(o, host, sizeof(host));
     if (o->relay->tls)

@@ -19,7 +19,7 @@ struct dial_options { // borrowed until on_done
     const uint8_t (*pins)[32]; // of the relay's identity
     size_t pin_count;
     const char *host;          // Host header and name to verify; NULL: the relay's
-    const char *sni;           // NULL: as host; "" none
+    const char *sni;           // SNI and name to verify; NULL: as host; "" none, and the name as host
     const char *headers;       // each ended by CRLF; NULL: none
     struct addr avoid;         // tried last: it led nowhere the time before; len 0: none
 };

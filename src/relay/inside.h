@@ -98,7 +98,7 @@ struct berth { // one carrier of a visit
     struct conn *conn;
     uint32_t number;
     char peer[ADDR_TEXT_MAX], tls[64];
-    enum { VISIT_INNER, VISIT_PEELED, VISIT_INTERCEPTED } how;
+    enum { VISIT_INNER, VISIT_PEELED, VISIT_INTERCEPTED, VISIT_FRONTED } how;
     uint64_t up_ms;
     struct grave grave;
 };

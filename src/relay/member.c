@@ -226,17 +226,14 @@ struct visit *visit_find(struct relay *r, const uint8_t pin[PIN_SIZE], const cha
     return v;
 }
 
-static int peel_state(const struct frame_hello *hello, const struct link_facts *facts, const struct frame_welcome *w)
+static int peel_state(const struct conn *c)
 {
-    if (w->flags & WELCOME_PEEL)
+    if (c->peeled)
         return VISIT_PEELED;
-    // both ends have an outer TLS 1.3, and not the same one: somebody sits in between
-    if (hello->has_exporter && facts->has_exporter && CRYPTO_memcmp(hello->exporter, facts->exporter, 32))
-        return VISIT_INTERCEPTED;
-    return VISIT_INNER;
+    return c->welcome_flags & WELCOME_DIFFERS ? VISIT_INTERCEPTED : c->welcome_flags & WELCOME_FRONTED ? VISIT_FRONTED : VISIT_INNER;
 }
 
-static const char *const how_names[] = {"no", "yes", "intercepted"};
+static const char *const how_names[] = {"no", "yes", "intercepted", "no"};
 
 bool visit_take_number(struct visit *v, uint32_t number)
 {
@@ -314,7 +311,6 @@ static void log_up(const struct berth *b, bool resumed, uint64_t took_ms)
 void visit_up(struct visit *v, struct conn *conn, bool resumed, const struct frame_hello *hello)
 {
     struct worker *w = v->m->r->w;
-    const struct link_facts *facts = conn_facts(conn);
     struct frame_welcome welcome = {.status = WELCOME_OK, .flags = resumed ? WELCOME_RESUMED : 0};
     bool stood = visit_is_up(v);
     close_given_up(v, hello);
@@ -327,6 +323,6 @@ void visit_up(struct visit *v, struct conn *conn, bool resumed, const struct fra
     snprintf(welcome.name, sizeof welcome.name, "%s", v->m->name);
     struct berth *b = berth_new(v, conn, hello->carrier);
     conn_welcome(conn, &v->s, &welcome);
-    b->how = peel_state(hello, facts, &welcome);
+    b->how = peel_state(conn);
     log_up(b, resumed, took_ms);
 }

@@ -3,7 +3,7 @@
 #include <string.h>
 #include "relay/inside.h"
 
-static const char *const how_names[] = {"inner", "peeled", "intercepted"};
+static const char *const how_names[] = {"inner", "peeled", "intercepted", "fronted"};
 
 static void session_text(const struct visit *v, char out[9])
 {

@@ -226,6 +226,7 @@ static void on_welcome(struct conn *c, const uint8_t *payload, size_t len)
         return;
     }
     c->peeled = w.flags & WELCOME_PEEL;
+    c->welcome_flags = w.flags;
     if (c->peeled && !c->hello.has_exporter) {
         down_text(c, ERR_FAILED, WHY_PROTOCOL, "WELCOME peels what was not offered");
         return;
@@ -401,6 +402,19 @@ static bool may_peel(const struct conn *c)
            CRYPTO_memcmp(facts->exporter, c->hello.exporter, 32) == 0;
 }
 
+// What the relay can tell of the outer TLS.
+static unsigned outer_flags(const struct conn *c)
+{
+    const struct link_facts *facts = c->top->facts;
+    if (c->peeled)
+        return WELCOME_PEEL;
+    if (!facts || !facts->tls_version[0])
+        return WELCOME_FRONTED;
+    bool differs = c->hello.has_exporter && facts->has_exporter &&
+                   CRYPTO_memcmp(facts->exporter, c->hello.exporter, 32) != 0;
+    return differs ? WELCOME_DIFFERS : 0;
+}
+
 void conn_welcome(struct conn *c, struct session *session, struct frame_welcome *welcome)
 {
     if (c->state != CONN_JUDGED)
@@ -408,7 +422,8 @@ void conn_welcome(struct conn *c, struct session *session, struct frame_welcome 
     c->peeled = may_peel(c);
     welcome->ver = 1;
     welcome->status = WELCOME_OK;
-    welcome->flags = (uint16_t)((welcome->flags & ~WELCOME_PEEL) | (c->peeled ? WELCOME_PEEL : 0));
+    welcome->flags = (uint16_t)((welcome->flags & WELCOME_RESUMED) | outer_flags(c));
+    c->welcome_flags = welcome->flags;
     memcpy(welcome->session, session->id, 16);
     memcpy(welcome->birth, session->birth, 8);
     link_send(c->top, put_frame(c, put_welcome, welcome));

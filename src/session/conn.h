@@ -34,6 +34,7 @@ struct conn {
     int state; // enum conn_state in conn.c
     bool is_agent;
     bool peel_wanted, peeled;
+    uint16_t welcome_flags; // WELCOME_…
     uint64_t asked_us; // agent: when HELLO left
     struct frame_hello hello;
     struct buf *early; // HELLO or WELCOME being collected
