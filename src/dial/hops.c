@@ -93,8 +93,17 @@ static void on_resolved(struct resolve *q, const struct addr *addrs, size_t coun
         if (addrs[i].sa.sa_family == AF_INET)
             best = i;
     }
+    timer_stop(h->w, &h->unnamed);
     put_socks(h, count ? addr_host(&addrs[best], text) : target(h)); // at the proxy if that fails
     wake_post(h->w, &h->wake);
+}
+
+// Behind such a proxy there is often no DNS, or one that never answers.
+static void on_unnamed(struct timer *t)
+{
+    struct hops *h = container_of(t, struct hops, unnamed);
+    resolve_cancel(&h->resolve);
+    on_resolved(&h->resolve, NULL, 0, NULL);
 }
 
 static int put(struct hops *h, struct err *e)
@@ -104,6 +113,7 @@ static int put(struct hops *h, struct err *e)
     switch (hop(h)->kind) {
     case PROXY_SOCKS5:
         resolve_start(h->resolver, &h->resolve, target(h), target_port(h), on_resolved);
+        timer_set(h->w, &h->unnamed, HOPS_NAME_MS);
         return 0;
     case PROXY_SOCKS4A:
     case PROXY_SOCKS5H:
@@ -167,6 +177,7 @@ void hops_init(struct hops *h, struct worker *w, struct resolver *r, struct prox
     *h = (struct hops){.w = w, .resolver = r, .kit = kit, .route = route, .host = host, .port = port, .on_done = on_done};
     wake_init(&h->wake, on_wake);
     timer_init(&h->deadline, on_deadline);
+    timer_init(&h->unnamed, on_unnamed);
 }
 
 void hops_start(struct hops *h, struct link *base)
@@ -195,6 +206,7 @@ void hops_stop(struct hops *h)
     if (!h->w)
         return;
     resolve_cancel(&h->resolve);
+    timer_stop(h->w, &h->unnamed);
     if (!h->again)
         timer_stop(h->w, &h->deadline);
     wake_cancel(&h->wake);

@@ -8,7 +8,8 @@
 #include "dial/proxy.h"
 #include "dial/resolve.h"
 
-#define HOPS_MS 15000 // for all proxies of a route to open the way
+#define HOPS_MS 15000     // for all proxies of a route to open the way
+#define HOPS_NAME_MS 2000 // to find an address for a socks5:// hop, before the name is left to the proxy
 
 struct hops {
     struct worker *w;
@@ -24,7 +25,7 @@ struct hops {
     bool again;       // in on_done: over a new connection it has a chance
     struct resolve resolve;
     struct wake wake;
-    struct timer deadline;
+    struct timer deadline, unnamed;
     // The stack with all hops open, owned by the callee (link_own it); or NULL, and err.
     void (*on_done)(struct hops *h, struct link *top, const struct err *err);
 };
