@@ -6,7 +6,9 @@ import os
 
 import pytest
 
-import obstacles.proxies  # noqa: F401: they add to SCENARIOS
+import obstacles.roads  # noqa: F401: they add to SCENARIOS, in this order
+import obstacles.proxies  # noqa: F401
+import obstacles.refusals  # noqa: F401
 from conftest import CHECKED, ROOT, World
 from obstacles import SCENARIOS
 from testenv import maze
@@ -45,10 +47,12 @@ def test_reach(lab, each):
     if each.says is not None:
         status, said = lab.refusal(way)
         assert (said, status) == (each.says, each.status)
+        if way.check:
+            way.check()
         rows[each] = row(each, "none", f"exit {status}: `{said}`")
     else:
         agent = lab.up(way)
-        assert lab.ask(agent, MIB) == MIB
+        assert lab.talk(way, agent, MIB) == MIB
         rows[each] = row(each, lab.path(agent), "1 MiB there and back, intact")
         agent.stop()
         if way.check:

@@ -9,10 +9,11 @@ SCENARIOS = []
 
 @dataclass(frozen=True)
 class Way:
-    """How the agent is started, beyond -L; `relay` where it is not the lab's own; `check` looks on while it is up."""
+    """How the agent is started, beyond -L."""
     flags: tuple = ()
     env: dict = field(default_factory=dict)
-    check: Callable = None
+    check: Callable = None  # looks on behind it
+    talk: Callable = None   # talk(agent, data) returns what came back; an ordinary echo otherwise
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,6 @@ def scenario(obstacle, program, does, **more):
     return add
 
 
-def by(*proxies, flags=(), env=None, check=None):
+def by(*proxies, flags=(), env=None, **more):
     """Through these proxies, in order."""
-    return Way((*(word for proxy in proxies for word in ("--proxy", proxy)), *flags), env or {}, check)
+    return Way((*(word for proxy in proxies for word in ("--proxy", proxy)), *flags), env or {}, **more)

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from testenv.maze import FAR_GATE, GATE, RELAY, RELAY_NAME
-from testenv.programs import Squid, Tinyproxy
+from testenv.maze import FAR_GATE, GATE
+from testenv.programs import Squid, Tinyproxy, quietly
 from testenv.proxies import AuthSquid, Dante, Kdc, Microsocks, TlsFront
 
 from . import Way, by, scenario
@@ -101,7 +101,6 @@ def dante(lab, port=SOCKS, users=False, **more):
 
 
 def hashed(password):
-    from testenv.programs import quietly
     return quietly("openssl", "passwd", "-6", password).decode().strip()
 
 
@@ -120,7 +119,7 @@ def socks5_password(lab):
 @scenario("SOCKS5 proxy, and no DNS at the client", "dante", "leaves the relay's name to the proxy")
 def socks5h_no_dns(lab):
     dante(lab)
-    lab.forget_names()
+    lab.names()
     return by(f"socks5h://{GATE}:{SOCKS}")
 
 
@@ -128,7 +127,7 @@ def socks5h_no_dns(lab):
           "asks for the relay's name in vain, then leaves it to the proxy")
 def socks5_no_dns(lab):
     dante(lab)
-    lab.forget_names()
+    lab.names()
     return by(f"socks5://{GATE}:{SOCKS}")
 
 

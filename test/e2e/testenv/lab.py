@@ -31,7 +31,7 @@ class Lab:
             thing.stop()
         self.things = []
         self.maze.close()
-        self.maze.client.write("hosts", "127.0.0.1 localhost", *NAMES)
+        self.names(*NAMES)
         self.count += 1
         self.place = self.folder / f"{self.count}"
 
@@ -55,9 +55,9 @@ class Lab:
             self.add(TcpServer(serve, f"{GATE}:{port}"))
         self.maze.admit(port)
 
-    def forget_names(self):
-        """From now on the client knows no name but localhost, and nobody answers its DNS."""
-        self.maze.client.write("hosts", "127.0.0.1 localhost")
+    def names(self, *lines):
+        """All that the client can resolve from now on; nobody answers its DNS."""
+        self.maze.client.write("hosts", "127.0.0.1 localhost", *lines)
 
     def agent(self):
         """The agent that joined, as it was then."""
@@ -70,16 +70,17 @@ class Lab:
         with self.maze.client:
             return self.agent().start(["-L", f"0:127.0.0.1:{ECHO}", *way.flags], env=way.env)
 
-    def ask(self, agent, data, **more):
+    def talk(self, way, agent, data):
         with self.maze.client:
-            return ask(agent.at(), data, **more)
+            return way.talk(agent, data) if way.talk else ask(agent.at(), data)
 
     def refusal(self, way):
-        """One attempt; the exit status and what it said."""
+        """One attempt; the exit status, and the reason in the one line that it said."""
         agent = self.agent()
         with self.maze.client:
             done = agent.run("agent", *agent.trust(), *way.flags, "-W", f"127.0.0.1:{ECHO}", env=way.env)
-        return done.returncode, done.stderr.strip()
+        found = re.fullmatch(r'.* reason="(.*)"\n', done.stderr)
+        return done.returncode, found.group(1) if found else done.stderr
 
     def blocked(self):
         """Whether all ways to the relay but the obstacle's are shut."""

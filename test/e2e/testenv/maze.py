@@ -14,7 +14,7 @@ FAR_GATE, RELAY = "10.77.2.1", "10.77.2.2"   # the middle, as the relay sees it;
 RELAY_2 = "10.77.2.3"
 GATE_6, CLIENT_6, FAR_GATE_6, RELAY_6 = "fd77:1::1", "fd77:1::2", "fd77:2::1", "fd77:2::2"
 PROXY_NAME, RELAY_NAME = "proxy.test", "relay.test"
-NAMES = f"{GATE} {PROXY_NAME}", f"{RELAY} {RELAY_NAME}"
+NAMES = f"{GATE} {PROXY_NAME}", f"{RELAY} {RELAY_NAME}", f"{RELAY_6} {RELAY_NAME}"
 RULES = """
     add table inet maze
     delete table inet maze

@@ -172,6 +172,10 @@ class TcpServer:
         return self.seen.get(timeout=patience)
 
     def stop(self):
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)  # or the thread in accept() would take one caller more
+        except OSError:
+            pass
         self.listener.close()
         for s in list(self.open):
             try:

@@ -138,7 +138,7 @@ class Sshd(Program):
         (self.folder / "authorized").write_bytes((self.folder / "user.pub").read_bytes())
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
-        config = self.write("sshd_config", f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {self.folder}/host",
+        config = self.write("sshd_config", f"Port {self.port}", f"ListenAddress {self.host}", f"HostKey {self.folder}/host",
                             f"AuthorizedKeysFile {self.folder}/authorized", "StrictModes no", "UsePAM no", "PidFile none",
                             "PasswordAuthentication no", "PermitRootLogin prohibit-password",
                             "Subsystem sftp internal-sftp")
