@@ -16,7 +16,6 @@
 
 #define PINS_MAX 8
 #define OVERHEAD 64                       // what room keeps back for record headers and tags
-#define KEY_RECORDS (UINT64_C(1) << 22)
 #define KEY_MS (UINT64_C(3600) * 1000)
 
 struct tls {
@@ -39,7 +38,7 @@ struct tls {
     uint64_t key_records, keyed_ms; // sent with the present key; since when
     struct record_secrets secrets; // until the handshake is done
     struct records *records;       // NULL: OpenSSL does them
-    struct bufq raw;               // with records: read, not opened yet; one record and a buffer at most
+    struct bufq raw;               // with records: read, not opened yet; one record and two buffers at most
     unsigned long lost; // OpenSSL's error before the link below wrote: a TLS down there clears the thread's queue
 };
 
@@ -368,6 +367,19 @@ static enum link_status fail_record(struct tls *t)
     return fail_with(t, why);
 }
 
+// A peer that sends a record byte by byte must not make us keep a buffer for each.
+static void keep_raw(struct tls *t)
+{
+    struct buf *b = t->in, *tail = t->raw.tail;
+    t->in = NULL;
+    if (!tail || buf_tailroom(tail) < b->len) {
+        bufq_push(&t->raw, b);
+        return;
+    }
+    t->raw.bytes += buf_append(tail, buf_data(b), b->len);
+    buf_put(b);
+}
+
 static enum link_status recv_record(struct tls *t, struct buf **out)
 {
     for (;;) {
@@ -382,12 +394,9 @@ static enum link_status recv_record(struct tls *t, struct buf **out)
         case RECORD_MORE:
             break;
         }
-        if (records_owe_renewal(t->records) && !t->end_sent)
-            records_renew(t->records, &t->link.w->pool, send_record, t);
         if (!pull(t))
             return t->below == LINK_AGAIN ? LINK_AGAIN : fail_ssl(t);
-        bufq_push(&t->raw, t->in);
-        t->in = NULL;
+        keep_raw(t);
     }
 }
 
@@ -499,17 +508,20 @@ static enum link_status tls_recv(struct link *l, struct buf **out)
     return t->peel_recv ? recv_raw(t, out) : LINK_END;
 }
 
-static void renew_key(struct tls *t)
+// False: no new key could be made.
+static bool renew_key(struct tls *t)
 {
     uint64_t now = t->link.w->now_ms;
-    if (++t->key_records < KEY_RECORDS && now - t->keyed_ms < KEY_MS)
-        return;
+    bool is_due = now - t->keyed_ms >= KEY_MS || (t->records ? records_owe_renewal(t->records) : ++t->key_records >= RECORD_KEY_MAX);
+    if (!is_due)
+        return true;
     t->key_records = 0;
     t->keyed_ms = now;
     if (t->records)
-        records_renew(t->records, &t->link.w->pool, send_record, t);
-    else if (SSL_version(t->ssl) == TLS1_3_VERSION)
+        return records_renew(t->records, &t->link.w->pool, send_record, t);
+    if (SSL_version(t->ssl) == TLS1_3_VERSION)
         SSL_key_update(t->ssl, SSL_KEY_UPDATE_NOT_REQUESTED); // goes out before the next record
+    return true;
 }
 
 static void tls_send(struct link *l, struct buf *b)
@@ -522,16 +534,18 @@ static void tls_send(struct link *l, struct buf *b)
     }
     if (!err_is(&l->err) && !t->end_sent && b->len) {
         assert(t->opened);
-        renew_key(t);
         ERR_clear_error();
+        bool ok = renew_key(t);
         if (t->records) {
-            if (!records_seal(t->records, b, RECORD_DATA, send_record, t)) {
-                fail_with(t, tls_queue_text());
-                link_wake(l);
-            }
-            return;
+            if (ok)
+                ok = records_seal(t->records, b, RECORD_DATA, send_record, t);
+            else
+                buf_put(b);
+            b = NULL;
+        } else {
+            ok = SSL_write_ex(t->ssl, buf_data(b), b->len, &n) == 1;
         }
-        if (SSL_write_ex(t->ssl, buf_data(b), b->len, &n) != 1) {
+        if (!ok) {
             fail_with(t, tls_queue_text());
             link_wake(l);
         }

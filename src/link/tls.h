@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // TLS over any link, by a custom BIO that calls the link below; it stacks on itself. Serves as outer TLS (certificate and name
 // verified, or reported) and as inner TLS (TLS 1.3 only, keys pinned, ALPN culvert/1), which can be peeled off.
-// The link owns its SSL; SSL_CTX objects are shared and counted. Traffic keys are updated every 2^22 records or 1 h.
+// The link owns its SSL; SSL_CTX objects are shared and counted. Traffic keys are updated every 2^22 records or 1 h; the records of
+// an outer TLS 1.3 are our own (tls_records.h).
 #pragma once
 #include <openssl/ssl.h>
 #include "link/link.h"

@@ -32,6 +32,7 @@ struct direction {
 struct records {
     const EVP_CIPHER *cipher;
     const EVP_MD *md;
+    bool is_server;
     struct direction in, out;
     uint8_t head[RECORD_HEAD]; // of the record that comes
     bool has_head;
@@ -103,7 +104,7 @@ static bool set_keys(struct records *r, struct direction *d)
     bool ok = expand(r->md, d->secret, "key", key, len) && expand(r->md, d->secret, "iv", d->iv, IV) &&
               EVP_CipherInit_ex(d->ctx, r->cipher, NULL, key, NULL, d == &r->out) == 1;
     OPENSSL_cleanse(key, sizeof(key));
-    d->seq = 0;
+    d->seq = 0; // section 5.3; OpenSSL has neither sent nor read one with these keys, see records_new
     return ok;
 }
 
@@ -117,10 +118,9 @@ static bool next_keys(struct records *r, struct direction *d)
     return ok && set_keys(r, d);
 }
 
-static const EVP_CIPHER *cipher_of(const SSL *ssl)
+static const EVP_CIPHER *cipher_of(int nid)
 {
-    const SSL_CIPHER *c = SSL_get_current_cipher(ssl);
-    switch (c ? SSL_CIPHER_get_cipher_nid(c) : NID_undef) {
+    switch (nid) {
     case NID_aes_128_gcm:
         return EVP_aes_128_gcm();
     case NID_aes_256_gcm:
@@ -132,21 +132,18 @@ static const EVP_CIPHER *cipher_of(const SSL *ssl)
     }
 }
 
-struct records *records_new(const SSL *ssl, const struct record_secrets *s)
+struct records *records_with(int cipher_nid, const EVP_MD *md, bool is_server, const struct record_secrets *s)
 {
-    const EVP_CIPHER *cipher = cipher_of(ssl);
-    if (SSL_version(ssl) != TLS1_3_VERSION || !cipher || SSL_has_pending(ssl))
-        return NULL;
-    const EVP_MD *md = SSL_CIPHER_get_handshake_digest(SSL_get_current_cipher(ssl));
+    const EVP_CIPHER *cipher = cipher_of(cipher_nid);
     size_t len = md ? (size_t)EVP_MD_get_size(md) : 0;
-    if (len == 0 || len > RECORD_SECRET_MAX || s->client_len != len || s->server_len != len)
+    if (!cipher || len == 0 || len > RECORD_SECRET_MAX || s->client_len != len || s->server_len != len)
         return NULL;
     struct records *r = calloc(1, sizeof(*r));
     if (!r)
         abort();
-    bool is_server = SSL_is_server(ssl);
     r->cipher = cipher;
     r->md = md;
+    r->is_server = is_server;
     memcpy(r->in.secret, is_server ? s->client : s->server, len);
     memcpy(r->out.secret, is_server ? s->server : s->client, len);
     r->in.ctx = EVP_CIPHER_CTX_new();
@@ -155,6 +152,20 @@ struct records *records_new(const SSL *ssl, const struct record_secrets *s)
         return r;
     records_free(r);
     return NULL;
+}
+
+// Only where OpenSSL is known to be done with these keys and to have agreed to nothing that changes records: it holds no bytes, a
+// server has sent no tickets, and no smaller records were asked for (RFC 6066 section 4).
+struct records *records_new(SSL *ssl, const struct record_secrets *s)
+{
+    const SSL_CIPHER *c = SSL_get_current_cipher(ssl);
+    const SSL_SESSION *session = SSL_get_session(ssl);
+    bool is_server = SSL_is_server(ssl);
+    if (!OWN_RECORDS || SSL_version(ssl) != TLS1_3_VERSION || !c || !session || SSL_has_pending(ssl) ||
+        (is_server && SSL_get_num_tickets(ssl)) ||
+        SSL_SESSION_get_max_fragment_length(session) != TLSEXT_max_fragment_length_DISABLED)
+        return NULL;
+    return records_with(SSL_CIPHER_get_cipher_nid(c), SSL_CIPHER_get_handshake_digest(c), is_server, s);
 }
 
 void records_free(struct records *r)
@@ -172,6 +183,8 @@ static bool begin(struct direction *d, const uint8_t head[RECORD_HEAD])
 {
     uint8_t nonce[IV];
     int n;
+    if (d->seq == UINT64_MAX) // never wraps
+        return false;
     memcpy(nonce, d->iv, IV);
     for (int i = 0; i < 8; i++)
         nonce[IV - 1 - i] ^= (uint8_t)(d->seq >> (8 * i));
@@ -266,7 +279,7 @@ bool records_renew(struct records *r, struct pool *p, void (*send)(void *ctx, st
     return seal_bytes(r, p, RECORD_HANDSHAKE, update, sizeof(update), send, ctx) && next_keys(r, &r->out);
 }
 
-bool records_owe_renewal(const struct records *r) { return r->renewal_owed; }
+bool records_owe_renewal(const struct records *r) { return r->renewal_owed || r->out.seq >= RECORD_KEY_MAX; }
 
 // --- opening
 
@@ -316,7 +329,7 @@ static bool decipher(struct records *r, struct bufq *raw, size_t n, struct buf *
 static enum record_result on_alert(struct records *r, const struct buf *b)
 {
     if (b->len != 2)
-        return bad(r, ALERT_DECODE, "a malformed alert");
+        return bad(r, b->len ? ALERT_DECODE : ALERT_UNEXPECTED, "a malformed alert");
     uint8_t code = buf_data(b)[1];
     if (code == ALERT_CLOSE_NOTIFY)
         return RECORD_END;
@@ -343,9 +356,11 @@ static enum record_result on_handshake(struct records *r, const struct buf *b)
             if (r->message_have < 4)
                 continue;
             r->message_left = (uint32_t)r->message[1] << 16 | (uint32_t)r->message[2] << 8 | r->message[3];
-            bool known = r->message[0] == MESSAGE_TICKET || (r->message[0] == MESSAGE_KEY_UPDATE && r->message_left == 1);
-            if (!known || r->message_left == 0)
+            bool is_known = r->message[0] == MESSAGE_KEY_UPDATE || (r->message[0] == MESSAGE_TICKET && !r->is_server);
+            if (!is_known)
                 return bad(r, ALERT_UNEXPECTED, "unexpected message");
+            if (r->message_left == 0 || (r->message[0] == MESSAGE_KEY_UPDATE && r->message_left != 1))
+                return bad(r, ALERT_DECODE, "a malformed message");
             continue;
         }
         if (r->message[0] == MESSAGE_KEY_UPDATE) {
@@ -375,8 +390,8 @@ static enum record_result judge(struct records *r, struct buf *b, uint8_t type)
 {
     if (b->len > RECORD_PLAIN_MAX)
         return bad(r, ALERT_OVERFLOW, "a record that is too long");
-    if (type == RECORD_DATA && r->message_have)
-        return bad(r, ALERT_UNEXPECTED, "data within a handshake message");
+    if (type != RECORD_HANDSHAKE && r->message_have) // section 5.1
+        return bad(r, ALERT_UNEXPECTED, "another record within a handshake message");
     if (type == RECORD_DATA && b->len) {
         r->barren = 0;
         return RECORD_OK;
@@ -414,6 +429,8 @@ static enum record_result open_one(struct records *r, struct bufq *raw, size_t s
 enum record_result records_open(struct records *r, struct bufq *raw, struct pool *p, struct buf **out)
 {
     for (;;) {
+        if (r->why)
+            return RECORD_BAD;
         if (!r->has_head) {
             if (raw->bytes < RECORD_HEAD)
                 return RECORD_MORE;
@@ -423,7 +440,7 @@ enum record_result records_open(struct records *r, struct bufq *raw, struct pool
         size_t sealed = (size_t)r->head[3] << 8 | r->head[4];
         if (r->head[0] != RECORD_DATA)
             return bad(r, ALERT_UNEXPECTED, "unexpected message");
-        if (sealed > RECORD_SEALED_MAX || sealed > RECORD_PLAIN_MAX + RECORD_TAIL)
+        if (sealed > RECORD_SEALED_MAX)
             return bad(r, ALERT_OVERFLOW, "a record that is too long");
         if (sealed <= TAG)
             return bad(r, ALERT_BAD_MAC, "decryption failed or bad record mac");

@@ -9,9 +9,10 @@
 #define RECORD_HEAD 5
 #define RECORD_TAIL 17                    // type and tag
 #define RECORD_PLAIN_MAX 16384
-#define RECORD_SEALED_MAX (16384 + 256)   // RFC 8446 section 5.2
+#define RECORD_SEALED_MAX (RECORD_PLAIN_MAX + RECORD_TAIL) // RFC 8446 section 5.4: padding does not make it longer
 #define RECORD_SECRET_MAX 48
 #define RECORD_BARREN_MAX 32              // records in a row that bring no data
+#define RECORD_KEY_MAX (UINT64_C(1) << 22) // records sealed with one key: a quarter of what section 5.5 allows AES-GCM
 
 enum record_type { RECORD_ALERT = 21, RECORD_HANDSHAKE = 22, RECORD_DATA = 23 };
 
@@ -31,8 +32,11 @@ struct record_secrets {
 
 // Takes a line of the key log when it is one of the two that count.
 void record_secrets_note(struct record_secrets *s, const char *line);
-// Takes the records over from `ssl`, whose handshake is done. NULL: it must go on by itself (TLS 1.2, another cipher).
-struct records *records_new(const SSL *ssl, const struct record_secrets *s);
+// Takes the records over from `ssl`, whose handshake is done. NULL: it must go on by itself (TLS 1.2, another cipher, smaller
+// records agreed, or built with -Down_records=false).
+struct records *records_new(SSL *ssl, const struct record_secrets *s);
+// The same from what was agreed: one of the three AEADs, the hash of the handshake, whose end we are.
+struct records *records_with(int cipher_nid, const EVP_MD *md, bool is_server, const struct record_secrets *s);
 void records_free(struct records *r); // NULL is allowed
 
 // Owns b, gives the sealed records to `send` in order. False: OpenSSL failed.
@@ -41,7 +45,10 @@ bool records_alert(struct records *r, struct pool *p, uint8_t level, uint8_t cod
                    void *ctx);
 // Announces and takes a new key for what we send.
 bool records_renew(struct records *r, struct pool *p, void (*send)(void *ctx, struct buf *sealed), void *ctx);
-// Opens the next record that lies in `raw` (dropped from it) and holds data.
+// Opens the next record that lies in `raw` (dropped from it) and holds data. Nothing of a record is handed over before its tag
+// was right. RECORD_BAD stays.
 enum record_result records_open(struct records *r, struct bufq *raw, struct pool *p, struct buf **out);
-bool records_owe_renewal(const struct records *r); // the peer has asked for records_renew
+// records_renew is due before the next data: the peer has asked for it, or the key has served RECORD_KEY_MAX records. (Not at once: a
+// peer that asks and does not read could make answers pile up.)
+bool records_owe_renewal(const struct records *r);
 const char *records_why(const struct records *r, uint8_t *alert); // alert 0: send none

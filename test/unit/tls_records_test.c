@@ -37,6 +37,8 @@ static void turn(struct duel *d)
     drive_until(&d->w, &never);
 }
 
+static uint8_t fragment_max; // what the peer asks for (RFC 6066)
+
 static void duel_init(struct duel *d, bool we_serve, const char *cipher, size_t cut, int tickets)
 {
     struct err e = ERR_INIT;
@@ -55,6 +57,7 @@ static void duel_init(struct duel *d, bool we_serve, const char *cipher, size_t 
     }
     assert_int_equal(SSL_CTX_set_ciphersuites(d->peer_ctx, cipher), 1);
     SSL_CTX_set_num_tickets(d->peer_ctx, (size_t)tickets);
+    SSL_CTX_set_tlsext_max_fragment_length(d->peer_ctx, fragment_max);
     d->peer = SSL_new(d->peer_ctx);
     SSL_set_bio(d->peer, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
     if (we_serve)
@@ -284,6 +287,62 @@ static void a_fatal_alert_is_told(void **state)
     duel_fini(&d);
 }
 
+static void smaller_records_where_the_peer_asks(void **state)
+{
+    struct duel d;
+    fragment_max = TLSEXT_max_fragment_length_1024;
+    duel_init(&d, true, ciphers[0], 0, 0);
+    fragment_max = TLSEXT_max_fragment_length_DISABLED;
+    we_say(&d, 10000); // the peer refuses a longer one
+    peer_says(&d, 10000);
+    duel_fini(&d);
+}
+
+// Byte by byte, as a hostile peer might: what we keep is bounded by what came.
+static void drips_cost_what_they_weigh(void **state)
+{
+    struct duel d;
+    struct buf *b;
+    uint8_t record[16384];
+    duel_init(&d, true, ciphers[0], 0, 0);
+    assert_int_equal(SSL_write(d.peer, pattern, 10000), 10000);
+    int n = BIO_read(SSL_get_wbio(d.peer), record, sizeof(record));
+    size_t before = d.w.pool.out_bytes;
+    for (int i = 0; i < n - 1; i++) {
+        b = buf_get(&d.w.pool); // as a socket gives it
+        buf_append(b, record + i, 1);
+        link_send(d.wire, b);
+        assert_int_equal(link_recv(d.ours, &b), LINK_AGAIN);
+        assert_true(d.w.pool.out_bytes - before <= 3 * BUF_SIZE);
+    }
+    link_send(d.wire, buf_copy(&d.w.pool, record + n - 1, 1));
+    assert_int_equal(link_recv(d.ours, &b), LINK_OK);
+    assert_memory_equal(buf_data(b), pattern, 10000);
+    buf_put(b);
+    duel_fini(&d);
+}
+
+// Section 4.6.3: one answer, before our next data. Asking costs us no memory.
+static void many_requests_get_one_answer(void **state)
+{
+    struct duel d;
+    struct buf *b;
+    duel_init(&d, true, ciphers[0], 0, 0);
+    for (int i = 0; i < 1000; i++) {
+        SSL_key_update(d.peer, SSL_KEY_UPDATE_REQUESTED);
+        assert_int_equal(SSL_write(d.peer, pattern, 1), 1);
+        turn(&d);
+        assert_int_equal(link_recv(d.ours, &b), LINK_OK);
+        buf_put(b);
+        assert_int_equal(link_recv(d.ours, &b), LINK_AGAIN);
+        turn(&d);
+        assert_int_equal(BIO_pending(SSL_get_rbio(d.peer)), 0);
+    }
+    we_say(&d, 100);
+    peer_says(&d, 100);
+    duel_fini(&d);
+}
+
 static int setup(void **state)
 {
     return RAND_bytes(pattern, sizeof(pattern)) == 1 ? 0 : -1;
@@ -297,6 +356,8 @@ int main(void)
         cmocka_unit_test(ends_in_order),               cmocka_unit_test(an_end_without_close_notify_fails),
         cmocka_unit_test(damage_is_noticed_and_told),  cmocka_unit_test(a_replayed_record_fails),
         cmocka_unit_test(a_fatal_alert_is_told),
+        cmocka_unit_test(smaller_records_where_the_peer_asks), cmocka_unit_test(drips_cost_what_they_weigh),
+        cmocka_unit_test(many_requests_get_one_answer),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
