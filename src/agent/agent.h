@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "dial/transport.h"
 #include "wire/pairing.h"
 #include "wire/rule.h"
 #include "wire/spec.h"
@@ -32,6 +33,7 @@ struct agent_connect { // the connect flags
     const char *sni;                  // SNI, and name to verify; NULL: as host; "" none, and the name as host
     const char *const *headers;       // "Name: value"
     size_t header_count;
+    struct transport_list transports; // in order of preference; none: the usual ones
 };
 
 struct agent_options {

@@ -4,22 +4,7 @@
 #include <string.h>
 #include "agent/uplink.h"
 
-static void on_deadline(struct timer *timer)
-{
-    struct lane *l = container_of(timer, struct lane, deadline);
-    struct err e = ERR_INIT;
-    char where[URL_TEXT_MAX];
-    err_set(&e, ERR_UNREACHED, WHY_TIMEOUT, "dial %s: no connection in %d s", relay_url_where(&l->u->relay.url, where),
-            AGENT_OPEN_MS / 1000);
-    uplink_on_lane_down(l, &e, NULL);
-    err_fini(&e);
-}
-
-void lane_init(struct lane *l, struct uplink *u)
-{
-    *l = (struct lane){.u = u};
-    timer_init(&l->deadline, on_deadline);
-}
+void lane_init(struct lane *l, struct uplink *u) { *l = (struct lane){.u = u}; }
 
 bool lane_is_good(const struct lane *l)
 {
@@ -44,9 +29,10 @@ static void on_conn_down(struct conn *c, const struct err *err, const struct fra
     err_copy(&e, err);
     if (l->state != LANE_UP && e.kind == ERR_FAILED) // whatever failed on the way there: not reached
         e.kind = ERR_UNREACHED;
-    bool hops = u->route.count > 0 && !strstr(err_text(&e), "via "); // what went wrong may be a proxy's doing
+    const struct proxy_route *route = &u->routes[l->paths.way.route];
+    bool hops = route->count > 0 && !strstr(err_text(&e), "via "); // what went wrong may be a proxy's doing
     if (l->state != LANE_UP)
-        err_prefix(&e, "dial %s%s%s", relay_url_where(&u->relay.url, where), hops ? " " : "", hops ? u->route.path : "");
+        err_prefix(&e, "dial %s%s%s", relay_url_where(&u->relay.url, where), hops ? " " : "", hops ? route->path : "");
     uplink_on_lane_down(l, &e, refusal);
     err_fini(&e);
 }
@@ -61,11 +47,10 @@ static void note_route(struct lane *l, const struct link *inner)
     l->lesson = lessons_get(l->u->lessons, l->route.key);
 }
 
-static void on_dialled(struct dial *d, struct link *inner, const struct err *err)
+static void on_path(struct paths *p, struct link *inner, const struct err *err)
 {
-    struct lane *l = container_of(d, struct lane, dial);
+    struct lane *l = container_of(p, struct lane, paths);
     struct uplink *u = l->u;
-    timer_stop(u->w, &l->deadline);
     if (!inner) {
         uplink_on_lane_down(l, err, NULL);
         return;
@@ -74,7 +59,7 @@ static void on_dialled(struct dial *d, struct link *inner, const struct err *err
     uplink_hello(u, &hello);
     note_route(l, inner);
     l->state = LANE_OPENING;
-    l->open_us = u->w->now_us;
+    l->open_us = p->open_us;
     l->conn = conn_agent(u->w, inner, &hello, u->peel, uplink_open_ms(u, l), &u->session, &conn_ops, l);
     OPENSSL_cleanse(&hello, sizeof(hello));
 }
@@ -85,17 +70,15 @@ void lane_dial(struct lane *l)
     l->state = LANE_DIALLING;
     l->stale = false;
     l->began_ms = u->w->now_ms;
-    timer_set(u->w, &l->deadline, AGENT_OPEN_MS);
-    dial_start(&l->dial, u->w, u->resolver, &u->dial_options, on_dialled);
+    paths_start(&l->paths, u->w, u->resolver, &u->paths_options, NULL, on_path);
 }
 
 void lane_drop(struct lane *l)
 {
     if (l->state == LANE_FREE)
         return;
-    dial_stop(&l->dial);
+    paths_stop(&l->paths);
     conn_free(l->conn);
     l->conn = NULL;
-    timer_stop(l->u->w, &l->deadline);
     l->state = LANE_FREE;
 }

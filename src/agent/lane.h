@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// One connection of an uplink to its relay: a dial, the stack that it hands over, and the carrier that this becomes. It knows the
+// One connection of an uplink to its relay: a race of paths, the open stack that it hands over, and the carrier that this becomes. It knows the
 // way through the machine's network by which it was opened, so that a change of it can be judged. Embedded in the uplink, which
 // says when to dial and what an end means; a lane that has ended is free and may be dialled again.
 #pragma once
-#include "dial/dial.h"
 #include "dial/network.h"
+#include "dial/paths.h"
 #include "session/conn.h"
 
 struct uplink;
@@ -14,9 +14,8 @@ enum lane_state { LANE_FREE, LANE_DIALLING, LANE_OPENING, LANE_UP };
 struct lane {
     struct uplink *u;
     enum lane_state state;
-    struct dial dial;
+    struct paths paths;
     struct conn *conn;
-    struct timer deadline;       // of dialling
     struct network_route route;  // by which it was opened; key "" when not known
     struct liveness_lesson lesson; // what was known of that network
     uint64_t began_ms, open_us;  // when it was dialled; when its stack began to open

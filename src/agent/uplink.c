@@ -40,7 +40,7 @@ void uplink_set_relay(struct uplink *u, const struct agent_relay *relay)
 static int make_options(struct uplink *u, const struct agent_connect *c, const struct identity *id, struct err *e)
 {
     struct dial_options *o = &u->dial_options;
-    *o = (struct dial_options){.relay = &u->relay.url, .route = &u->route, .kit = c->proxy_kit, .host = c->host, .sni = c->sni,
+    *o = (struct dial_options){.relay = &u->relay.url, .kit = c->proxy_kit, .host = c->host, .sni = c->sni,
                                .pins = u->pins};
     o->pin_count = agent_relay_pins(&u->relay, u->pins);
     o->outer_report = c->outer == AGENT_OUTER_DEFAULT ? u->relay.outer_report : c->outer == AGENT_OUTER_REPORT;
@@ -110,9 +110,12 @@ int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct b
     worker_random(w, u->instance, sizeof(u->instance));
     new_session(u);
     snprintf(u->name, sizeof(u->name), "%s", relay->name);
-    if (proxy_find(&u->route, &relay->url, c->proxies, c->proxy_count, relay->proxies, relay->proxy_count, environment,
+    if (proxy_find(&u->routes[0], &relay->url, c->proxies, c->proxy_count, relay->proxies, relay->proxy_count, environment,
                    e) < 0)
         return -1;
+    u->paths_options = (struct paths_options){.dial = &u->dial_options, .routes = u->routes, .route_count = 1,
+                                              .transports = c->transports.count ? c->transports : transports_usual,
+                                              .reach_ms = AGENT_OPEN_MS};
     return make_options(u, c, id, e);
 }
 
@@ -126,7 +129,8 @@ void uplink_fini(struct uplink *u)
     session_fini(&u->session, NULL);
     SSL_CTX_free(u->dial_options.outer);
     SSL_CTX_free(u->dial_options.inner);
-    proxy_route_wipe(&u->route);
+    for (size_t i = 0; i < LADDER_ROUTES; i++)
+        proxy_route_wipe(&u->routes[i]);
     free(u->headers);
     u->headers = NULL;
     OPENSSL_cleanse(&u->relay, sizeof(u->relay));
@@ -174,8 +178,11 @@ static unsigned count(const struct uplink *u, bool (*is)(const struct lane *l))
 static bool is_up(const struct lane *l) { return l->state == LANE_UP; }
 static bool is_rising(const struct lane *l) { return lane_is_rising(l); }
 
+static uint32_t open_ms(const struct uplink *u, bool ways);
+
 static void dial_one(struct uplink *u)
 {
+    u->paths_options.open_ms = open_ms(u, u->others);
     for (size_t i = 0; i < UPLINK_LANES; i++) {
         if (u->lanes[i].state != LANE_FREE)
             continue;
@@ -332,7 +339,7 @@ void uplink_on_lane_down(struct lane *l, const struct err *err, const struct fra
     bool was_up = l->state == LANE_UP, replaced = was_up && !lane_is_good(l);
     err_copy(&why, err); // err and refusal live in what is dropped here
     err_whole(&why, u->last_error, sizeof(u->last_error));
-    u->dial_options.avoid = was_up ? (struct addr){0} : l->dial.reached;
+    u->paths_options.avoid = was_up ? (struct addr){0} : l->paths.reached;
     if (was_up)
         lane_ended(l, &why);
     lane_drop(l);
@@ -534,12 +541,14 @@ static void on_settle(struct wake *wake)
 }
 
 // An attempt that hangs must not keep the others waiting, nor may a slow path be given up too soon for ever.
-uint32_t uplink_open_ms(const struct uplink *u, const struct lane *l)
+static uint32_t open_ms(const struct uplink *u, bool ways)
 {
-    uint32_t doubled = UPLINK_TRY_MS << (u->failures < 3 ? u->failures : 3);
-    bool ways = u->others || l->dial.resolve.count > 1;
+    uint32_t first = u->paths_options.transports.count > 1 ? UPLINK_TRY_ALL_MS : UPLINK_TRY_MS;
+    uint32_t doubled = first << (u->failures < 3 ? u->failures : 3);
     return ways && doubled < AGENT_OPEN_MS ? doubled : AGENT_OPEN_MS;
 }
+
+uint32_t uplink_open_ms(const struct uplink *u, const struct lane *l) { return open_ms(u, u->others || l->paths.addresses > 1); }
 
 void uplink_hello(struct uplink *u, struct frame_hello *hello)
 {

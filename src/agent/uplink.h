@@ -13,6 +13,7 @@
 #include "trust/agent_state.h"
 
 #define UPLINK_TRY_MS 5000    // the first attempt, when there are other ways; doubled with each failure up to AGENT_OPEN_MS
+#define UPLINK_TRY_ALL_MS 10000 // the same where several transports must have their turn in it
 #define UPLINK_RTT_MS 300000  // the smallest round trip of the last one to two of these counts
 #define UPLINK_LANES (AGENT_CARRIERS_MAX + 2) // those wanted, and what is being replaced
 #define UPLINK_BESIDE_MS 250  // between two attempts to put a carrier beside others that stand
@@ -47,8 +48,9 @@ struct uplink {
     struct lane lanes[UPLINK_LANES];
     unsigned want;            // carriers to keep
     struct lessons *lessons;  // the agent's
-    struct proxy_route route;
+    struct proxy_route routes[LADDER_ROUTES]; // to it, in order of preference
     struct dial_options dial_options;
+    struct paths_options paths_options;
     uint8_t pins[PAIRING_PINS + AGENT_NEXT_PINS][PIN_SIZE];
     char *headers;
     uint8_t instance[16];

@@ -22,6 +22,8 @@ const struct option connect_options[] = {
      "which ways to authenticate may be used: some of basic,digest,ntlm,negotiate; default all, the strongest offered "
      "first, and basic only over TLS or where nothing else is offered"},
     {"proxy-ca", 0, "FILE", 0, "trust these certificate authorities for https:// proxies instead of the system's"},
+    {"transport", 'T', "LIST", 0,
+     "by which of HTTP's means to travel, in order of preference: h1, WebSocket over HTTP/1.1; default: all of them"},
     {"ca", 0, "FILE", 0, "trust these certificate authorities for the relay's web certificate instead of the system's"},
     {"outer", 0, "verify|report", 0,
      "whether an untrusted web certificate is refused or only reported; the relay's own key "
@@ -192,12 +194,22 @@ static int parse_request(const struct options *o, struct connect *out, struct er
     return 0;
 }
 
+static int parse_transports(const struct options *o, struct connect *out, struct err *e)
+{
+    const char *list = options_get(o, "transport");
+    if (!list || transport_parse(&out->c.transports, list, e) == 0)
+        return 0;
+    err_prefix(e, "--transport");
+    return -1;
+}
+
 int connect_parse(const struct options *o, struct connect *out, struct err *e)
 {
     static const char *const outer[] = {"verify", "report", NULL}, *const peel[] = {"auto", "never", NULL};
     unsigned which_outer = 2, which_peel = 0, schemes;
     *out = (struct connect){0};
-    if (parse_request(o, out, e) < 0 || parse_schemes(o, &schemes, e) < 0 || parse_relays(o, out, e) < 0 || parse_proxies(o, out, e) < 0 ||
+    if (parse_request(o, out, e) < 0 || parse_transports(o, out, e) < 0 ||
+        parse_schemes(o, &schemes, e) < 0 || parse_relays(o, out, e) < 0 || parse_proxies(o, out, e) < 0 ||
         options_word(o, "outer", outer, &which_outer, e) < 0 || options_word(o, "peel", peel, &which_peel, e) < 0)
         return -1;
     proxy_kit_init(&out->kit, options_get(o, "proxy-ca"), schemes);

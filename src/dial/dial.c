@@ -55,29 +55,45 @@ static void verify_name(const struct dial_options *o, char *out, size_t size)
     snprintf(out, size, "%.*s", (int)len, name);
 }
 
-static struct link *stack(struct link *l, const struct dial_options *o)
+static struct link *ws_over_h1(struct link *l, const struct dial_options *o, const char *where)
 {
-    char where[URL_TEXT_MAX], host[URL_HOST_MAX + 16];
-    char name[URL_HOST_MAX + 1];
+    char host[URL_HOST_MAX + 16], name[URL_HOST_MAX + 1];
     verify_name(o, name, sizeof(name));
-    relay_url_where(o->relay, where);
     host_header(o, host, sizeof(host));
     if (o->relay->tls)
         l = tls_over(l, &(struct tls_options){.ctx = o->outer, .outer = true, .host = name, .sni = o->sni,
                                               .report = o->outer_report, .who = where}, NULL);
-    l = ws_client_over(l, &(struct ws_client_options){.host = host, .path = o->relay->path,
-                                                      .protocol = WS_SUBPROTOCOL, .headers = o->headers});
+    return ws_client_over(l, &(struct ws_client_options){.host = host, .path = o->relay->path,
+                                                         .protocol = WS_SUBPROTOCOL, .headers = o->headers});
+}
+
+static struct link *stack(struct link *l, const struct dial_options *o)
+{
+    char where[URL_TEXT_MAX];
+    relay_url_where(o->relay, where);
+    if (l->facts)
+        snprintf(l->facts->transport, sizeof(l->facts->transport), "%s", transport_name(o->transport));
+    switch (o->transport) {
+    case TRANSPORT_H1:
+    default: // the others are not in transports_usual
+        l = ws_over_h1(l, o, where);
+    }
     return tls_over(l, &(struct tls_options){.ctx = o->inner, .pins = o->pins, .pin_count = o->pin_count, .who = where},
                     NULL);
 }
 
 static void on_raced(struct race *r, struct link *link, const struct addr *to, const struct err *err);
 
+static void race(struct dial *d, const struct addr *addrs, size_t count)
+{
+    race_start(&d->race, d->w, addrs, count, TCP_CARRIER | TCP_SEGMENT(d->o->mss), on_raced);
+}
+
 static void on_hops(struct hops *h, struct link *top, const struct err *err)
 {
     struct dial *d = container_of(h, struct dial, hops);
     if (h->again) {
-        race_start(&d->race, d->w, &d->reached, 1, TCP_CARRIER, on_raced);
+        race(d, &d->reached, 1);
         return;
     }
     hops_fini(h);
@@ -95,6 +111,8 @@ static void on_raced(struct race *r, struct link *link, const struct addr *to, c
         return;
     }
     d->reached = *to;
+    if (d->on_reached)
+        d->on_reached(d);
     if (d->o->route->count > 0) {
         hops_start(&d->hops, link);
         return;
@@ -104,16 +122,25 @@ static void on_raced(struct race *r, struct link *link, const struct addr *to, c
     d->on_done(d, stack(link, d->o), NULL);
 }
 
+static bool is_avoided(const struct dial_options *o, const struct addr *a)
+{
+    for (size_t i = 0; i < o->avoid_count; i++) {
+        if (addr_equal(a, &o->avoid[i]))
+            return true;
+    }
+    return false;
+}
+
 // What accepted a connection and then led nowhere goes behind the others.
-static void avoid(struct addr *out, const struct addr *addrs, size_t count, const struct addr *bad)
+static void order(struct addr *out, const struct addr *addrs, size_t count, const struct dial_options *o)
 {
     size_t n = 0;
     for (size_t i = 0; i < count; i++) {
-        if (bad->len == 0 || !addr_equal(&addrs[i], bad))
+        if (!is_avoided(o, &addrs[i]))
             out[n++] = addrs[i];
     }
-    for (size_t i = 0; i < count && n < count; i++) {
-        if (addr_equal(&addrs[i], bad))
+    for (size_t i = 0; i < count; i++) {
+        if (is_avoided(o, &addrs[i]))
             out[n++] = addrs[i];
     }
 }
@@ -121,13 +148,15 @@ static void avoid(struct addr *out, const struct addr *addrs, size_t count, cons
 static void on_resolved(struct resolve *q, const struct addr *addrs, size_t count, const struct err *err)
 {
     struct dial *d = container_of(q, struct dial, resolve);
-    struct addr order[RESOLVE_MAX];
+    struct addr ordered[RESOLVE_MAX];
     if (count == 0) {
         fail_first(d, err);
         return;
     }
-    avoid(order, addrs, count, &d->o->avoid);
-    race_start(&d->race, d->w, order, count, TCP_CARRIER, on_raced);
+    order(ordered, addrs, count, d->o);
+    if (d->on_addresses)
+        d->on_addresses(d, ordered, count);
+    race(d, ordered, count);
 }
 
 void dial_start(struct dial *d, struct worker *w, struct resolver *r, const struct dial_options *o,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a relay's URL to a carrier's stack: resolves the first hop, races its addresses to a TCP connection, and puts on
-// top what the route says: tcp [· hops]… [· tls] · ws · tls(inner, pinned). The stack is handed over unopened above the
+// top what route and transport say: tcp [· hops]… [· tls] · ws · tls(inner, pinned). The stack is handed over unopened above the
 // proxies: who takes it (conn_agent) drives its handshakes under its own deadline. Embedded in its owner; may be stopped at any time.
 #pragma once
 #include <openssl/ssl.h>
@@ -9,6 +9,9 @@
 #include "dial/proxy.h"
 #include "dial/race.h"
 #include "dial/resolve.h"
+#include "dial/transport.h"
+
+#define DIAL_AVOID 16
 
 struct dial_options { // borrowed until on_done
     const struct relay_url *relay;
@@ -21,7 +24,10 @@ struct dial_options { // borrowed until on_done
     const char *host;          // Host header and name to verify; NULL: the relay's
     const char *sni;           // SNI and name to verify; NULL: as host; "" none, and the name as host
     const char *headers;       // each ended by CRLF; NULL: none
-    struct addr avoid;         // tried last: it led nowhere the time before; len 0: none
+    struct addr avoid[DIAL_AVOID]; // tried last: they led nowhere, or are being tried already
+    size_t avoid_count;
+    enum transport transport;
+    uint16_t mss;              // the largest segment of the TCP connection, both ways; 0: what the network says
 };
 
 struct dial {
@@ -33,6 +39,9 @@ struct dial {
     struct hops hops;
     struct addr reached; // of the first hop; len 0: none yet
     char first[600]; // the first hop, for messages: "relay.example:443", "proxy proxy:3128"
+    // May be NULL. The first hop's name is known, or a literal; transport and mss of the options may still be changed.
+    void (*on_addresses)(struct dial *d, const struct addr *addrs, size_t count);
+    void (*on_reached)(struct dial *d); // may be NULL: the TCP connection to the first hop stands
     // The inner TLS on top of everything, owned by the callee; or NULL, and err: "dial relay.example:443: …".
     void (*on_done)(struct dial *d, struct link *inner, const struct err *err);
 };

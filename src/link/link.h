@@ -54,7 +54,9 @@ struct link_ops {
 // What is known of a stack, filled on the way up so that nobody reaches through links. Owned by the chain's base.
 struct link_facts {
     struct addr local, peer;   // of the TCP connection
+    uint16_t mss;              // what its segments were limited to; 0: not
     char path[256];            // "direct", "via proxy:3128"
+    char transport[8];         // "h1": by what the frames travel; "" at the relay
     char tls_version[16];      // of the outer TLS; "" without
     char tls_cipher[40];
     char tls_issuer[256];      // issuer of the outer certificate, escaped

@@ -352,21 +352,25 @@ static struct tcp *tcp_new(struct worker *w, int fd, int flags)
         abort();
     link_init(&t->link, &tcp_ops, w, NULL);
     t->fd = fd;
-    t->flags = flags;
+    t->flags = flags & (TCP_CARRIER | TCP_INHERITED);
     wake_init(&t->flush, on_flush);
     if (flags & TCP_CARRIER)
         t->link.facts = calloc(1, sizeof(*t->link.facts));
+    if (t->link.facts)
+        t->link.facts->mss = (uint16_t)(flags >> 16);
     return t;
 }
 
 // Fails on Unix sockets, which is fine.
 void tcp_set_options(int fd, int flags)
 {
-    int one = 1, lowat = NOTSENT_LOWAT;
+    int one = 1, lowat = NOTSENT_LOWAT, mss = flags >> 16;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
     if (flags & TCP_CARRIER)
         setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+    if (mss)
+        setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss, sizeof(mss));
 }
 
 static void start_watch(struct tcp *t)

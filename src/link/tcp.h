@@ -10,6 +10,7 @@ enum { // flags
     TCP_CARRIER = 1,   // keep facts, TCP_NOTSENT_LOWAT 128 KiB, several buffers a read
     TCP_INHERITED = 2, // of tcp_take: the listener had tcp_set_options
 };
+#define TCP_SEGMENT(bytes) ((int)(bytes) << 16) // with them: no segment is larger, either way; before connect, or on a listener
 
 // Reads without TCP_CARRIER: a buffer makes one DATA frame, with room in front for its header and a WebSocket header.
 #define TCP_READ_HEAD 32
