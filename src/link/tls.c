@@ -634,7 +634,9 @@ static void set_alpn(struct tls *t, const struct tls_options *o)
     size_t len = strnlen(name, sizeof(t->alpn) - 1);
     t->alpn[0] = (uint8_t)len;
     memcpy(t->alpn + 1, name, len);
-    if (!o->server && o->alpn) // else the context's
+    if (o->h2)
+        SSL_set_alpn_protos(t->ssl, (const uint8_t *)"\x02h2\x08http/1.1", 12);
+    else if (!o->server && o->alpn) // else the context's
         SSL_set_alpn_protos(t->ssl, t->alpn, (unsigned)len + 1);
 }
 
@@ -697,6 +699,16 @@ bool tls_peer_pin(const struct link *l, uint8_t pin[32])
         return false;
     memcpy(pin, t->peer_pin, 32);
     return true;
+}
+
+bool tls_chose_h2(const struct link *l)
+{
+    const struct tls *t = container_of(l, struct tls, link);
+    const unsigned char *alpn = NULL;
+    unsigned len = 0;
+    if (t->opened && t->ssl)
+        SSL_get0_alpn_selected(t->ssl, &alpn, &len);
+    return len == 2 && memcmp(alpn, "h2", 2) == 0;
 }
 
 bool tls_export(const struct link *l, const char *label, uint8_t *out, size_t len)

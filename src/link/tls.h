@@ -17,6 +17,7 @@ struct tls_options {
     const uint8_t (*pins)[32]; // client, inner: accepted pins, copied; checked in constant time; server inner: NULL
     size_t pin_count;       // <= 8
     const char *who;        // "relay.example:443", for messages; copied
+    bool h2;                // client, not inner: offer HTTP/2 before HTTP/1.1
     const char *alpn;       // inner: the one protocol that both ends must name; NULL: culvert/1; copied, <= 255 bytes
     bool early;             // the handshake starts while the link below is still opening: it takes some bytes before
     bool whole;             // after both close_notify, closing waits for the end of the link below too
@@ -36,6 +37,8 @@ bool tls_spki_pin(X509 *cert, uint8_t pin[32]);
 
 // The peer's key in an inner TLS, once it is open. False: there is none.
 bool tls_peer_pin(const struct link *l, uint8_t pin[32]);
+// Whether an open TLS has agreed on HTTP/2.
+bool tls_chose_h2(const struct link *l);
 // Keying material of an open TLS 1.3 (RFC 8446, 7.5), without context.
 bool tls_export(const struct link *l, const char *label, uint8_t *out, size_t len);
 

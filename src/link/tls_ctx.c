@@ -11,7 +11,8 @@
 #define GROUPS "X25519:P-256"
 
 static const uint8_t alpn_inner[] = "\x09" "culvert/1"; // what clients offer unless the link says otherwise
-static const uint8_t alpn_outer[] = "\x08" "http/1.1";
+static const uint8_t alpn_outer[] = "\x08" "http/1.1"; // clients, unless the link says otherwise
+static const uint8_t alpn_front[] = "\x02" "h2" "\x08" "http/1.1";
 
 static SSL_CTX *fail_ctx(SSL_CTX *ctx, struct err *e, const char *what, const char *which)
 {
@@ -67,7 +68,7 @@ static int pick(const uint8_t **out, unsigned char *out_len, const uint8_t *in, 
 static int on_alpn_outer(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
                          unsigned in_len, void *arg)
 {
-    return pick(out, out_len, in, in_len, alpn_outer, sizeof(alpn_outer) - 1) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+    return pick(out, out_len, in, in_len, alpn_front, sizeof(alpn_front) - 1) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
 static int on_alpn_inner(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,

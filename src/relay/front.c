@@ -21,7 +21,12 @@ static void uncount(struct front_caller *k)
     k->excused = true;
 }
 
-void front_excuse(struct front_caller *k) { uncount(k); }
+void front_excuse(struct front_caller *k)
+{
+    uncount(k);
+    if (k->parent)
+        uncount(k->parent);
+}
 
 static void forget(struct front_caller *k)
 {
@@ -43,6 +48,7 @@ void front_end(struct front_caller *k)
     link_close(k->top);
     if (k->conn)
         conn_free(k->conn);
+    front_h2_end(k);
     k->top = NULL;
     k->conn = NULL;
     forget(k);
@@ -60,6 +66,7 @@ struct conn *front_take(struct front_caller *k)
 {
     struct conn *c = k->conn;
     k->conn = NULL;
+    front_excuse(k);
     forget(k);
     return c;
 }
@@ -84,7 +91,10 @@ void front_carrier(struct front_caller *k, struct link *ws)
 {
     struct front *f = k->f;
     struct tls_options inner = {.ctx = f->inner, .server = true, .who = "agent"};
+    char peer[ADDR_TEXT_MAX];
     f->stats.upgraded++;
+    log_event(LOG_DEBUG, "carrier asked for", LS("peer", addr_text(&k->peer, peer)),
+              LS("by", ws->facts && ws->facts->alpn[0] ? ws->facts->alpn : "http/1.1"));
     k->top = NULL;
     k->stage = FRONT_CARRIER;
     timer_stop(f->w, &k->deadline); // conn has its own
@@ -99,6 +109,8 @@ static void on_open(struct front_caller *k)
     if (rc == LINK_FAILED) {
         k->f->stats.tls_failed++;
         front_end_saying(k, "TLS", &k->top->err);
+    } else if (rc == LINK_OK && k->top->facts && !strcmp(k->top->facts->alpn, "h2")) {
+        front_h2(k);
     } else if (rc == LINK_OK) {
         front_head_start(k);
     }
@@ -120,7 +132,7 @@ static void on_wake(struct wake *wake)
 static void on_deadline(struct timer *t)
 {
     struct front_caller *k = container_of(t, struct front_caller, deadline);
-    static const char *const stages[] = {"TLS", "request", "request", "answer", "enrolment"};
+    static const char *const stages[] = {"TLS", "request", "request", "answer", "enrolment", "HTTP/2"};
     char peer[ADDR_TEXT_MAX];
     if (k->stage == FRONT_OWNED && k->owner->on_late) {
         k->owner->on_late(k);
@@ -141,7 +153,7 @@ static bool same_place(const struct addr *a, const struct addr *b)
     return addr_equal_host(a, b);
 }
 
-static bool too_many_of(const struct front *f, const struct addr *peer)
+static bool too_many_of(const struct front *f, const struct addr *peer, unsigned max)
 {
     unsigned n = 0;
     list_each(&f->callers, it)
@@ -149,14 +161,15 @@ static bool too_many_of(const struct front *f, const struct addr *peer)
         const struct front_caller *k = list_entry(it, struct front_caller, node);
         n += !k->plain && !k->excused && same_place(&k->peer, peer);
     }
-    return n >= FRONT_ADDRESS_MAX;
+    return n >= max;
 }
 
-static struct front_caller *caller_new(struct front *f, const struct addr *peer, bool plain)
+// max: of that address; 0: any number.
+static struct front_caller *caller_new(struct front *f, const struct addr *peer, bool plain, unsigned max)
 {
     struct front_caller *k;
     f->stats.accepted++;
-    if (f->count >= FRONT_CALLERS_MAX || (!plain && too_many_of(f, peer)) || !(k = calloc(1, sizeof *k))) {
+    if (f->count >= FRONT_CALLERS_MAX || (max && too_many_of(f, peer, max)) || !(k = calloc(1, sizeof *k))) {
         f->stats.turned_away++;
         return NULL;
     }
@@ -173,7 +186,7 @@ static struct front_caller *caller_new(struct front *f, const struct addr *peer,
 
 void front_accept(struct front *f, struct link *link, const struct addr *peer, bool plain)
 {
-    struct front_caller *k = plain || f->web ? caller_new(f, peer, plain) : NULL;
+    struct front_caller *k = plain || f->web ? caller_new(f, peer, plain, plain ? 0 : FRONT_ADDRESS_MAX) : NULL;
     if (!k) {
         link_close(link);
         return;
@@ -188,7 +201,7 @@ void front_accept(struct front *f, struct link *link, const struct addr *peer, b
 
 struct front_caller *front_adopt(struct front *f, struct link *link, const struct addr *peer)
 {
-    struct front_caller *k = caller_new(f, peer, true);
+    struct front_caller *k = caller_new(f, peer, true, 0);
     if (k)
         front_carrier(k, link);
     else
@@ -196,14 +209,12 @@ struct front_caller *front_adopt(struct front *f, struct link *link, const struc
     return k;
 }
 
-struct front_caller *front_stream(const struct front_caller *parent, struct link *link)
+struct front_caller *front_stream(struct front_caller *parent, struct link *link)
 {
-    struct front_caller *k = caller_new(parent->f, &parent->peer, true);
-    if (!k) {
-        link_close(link);
+    struct front_caller *k = caller_new(parent->f, &parent->peer, parent->plain, parent->plain ? 0 : FRONT_STREAMS_MAX);
+    if (!k)
         return NULL;
-    }
-    k->plain = parent->plain;
+    k->parent = parent;
     k->top = link;
     link_own(link, &k->wake);
     front_head_start(k);
@@ -220,6 +231,7 @@ void front_init(struct front *f, struct worker *w)
 {
     *f = (struct front){.w = w};
     list_init(&f->callers);
+    list_init(&f->hubs);
 }
 
 void front_fini(struct front *f)

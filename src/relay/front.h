@@ -15,6 +15,7 @@
 
 #define FRONT_CALLERS_MAX 1024
 #define FRONT_ADDRESS_MAX 32   // of one IPv4 address or IPv6 /64
+#define FRONT_STREAMS_MAX 96   // the same, HTTP/2 streams among them
 #define FRONT_TLS_MS 10000
 #define FRONT_HEAD_MS 10000
 #define FRONT_ANSWER_MS 3000   // for the peer to take an answer and close
@@ -50,12 +51,12 @@ struct front {
     // HELLO is in: answer later with conn_welcome (after front_take) or conn_refuse on caller->conn.
     void (*on_hello)(struct front_caller *k, const struct frame_hello *hello);
     void (*on_full)(struct front *f, bool full); // pause or resume the listeners
-    struct list callers;
+    struct list callers, hubs;
     unsigned count; // of callers that are not excused
     struct front_stats stats;
 };
 
-enum front_stage { FRONT_TLS, FRONT_HEAD, FRONT_OWNED, FRONT_ANSWERED, FRONT_CARRIER };
+enum front_stage { FRONT_TLS, FRONT_HEAD, FRONT_OWNED, FRONT_ANSWERED, FRONT_CARRIER, FRONT_HUB };
 
 struct front_caller {
     struct list node;
@@ -64,7 +65,9 @@ struct front_caller {
     bool plain;
     bool excused; // not counted: somebody known
     struct addr peer;
-    struct link *top;  // until there is a conn
+    struct link *top;  // until there is a conn, or a hub
+    struct h2 *hub;               // HTTP/2: its streams are callers too,
+    struct front_caller *parent;  // and this is the connection of one; NULL: its own
     struct conn *conn;
     struct wake wake;
     struct timer deadline;
@@ -93,13 +96,19 @@ void front_carrier(struct front_caller *k, struct link *ws);
 // A carrier over a byte stream that is no caller's connection (made of many requests): goes on to HELLO. NULL, and `link` is closed:
 // too many callers.
 struct front_caller *front_adopt(struct front *f, struct link *link, const struct addr *peer);
-// One more caller on a connection that carries many (HTTP/2): its link is open, and speaks HTTP/1.1. NULL, and `link` is closed:
-// too many callers.
-struct front_caller *front_stream(const struct front_caller *parent, struct link *link);
+// One more caller on a connection that carries many (HTTP/2): its link is open, and speaks HTTP/1.1. NULL: too many callers, `link`
+// is left alone.
+struct front_caller *front_stream(struct front_caller *parent, struct link *link);
 // A request that proved to be of somebody known counts no more among the strangers, as long as its connection lasts.
 void front_excuse(struct front_caller *k);
 void front_end(struct front_caller *k); // at once; what was sent last may be lost
 void front_end_saying(struct front_caller *k, const char *what, const struct err *e);
+
+void front_drain(struct front *f); // HTTP/2 callers shall make no further requests here
+
+// front_h2.c
+void front_h2(struct front_caller *k); // has agreed on HTTP/2
+void front_h2_end(struct front_caller *k);
 
 // front_http.c: what an owner does with its request.
 bool front_is_our_path(const struct front *f, struct http_text target); // without its query

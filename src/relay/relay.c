@@ -259,6 +259,7 @@ static void drain(struct relay *r)
     r->drain_until_ms = r->w->now_ms + r->o->drain_ms;
     log_event(LOG_INFO, "draining", LN("streams", work_left(r)), LN("seconds", r->o->drain_ms / 1000));
     close_ports(r);
+    front_drain(&r->front);
     list_each(&r->members, mi)
     {
         struct member *m = list_entry(mi, struct member, node);

@@ -140,13 +140,18 @@ static void inner_tls_peeled(void **state) { torture("I", 80, 60, true); }
 static void tls_over_websocket_over_tls(void **state) { torture("TWI", 40, 60, false); }
 static void a_whole_carrier(void **state) { torture("CTWI", 30, 40, false); }
 static void a_whole_carrier_peeled(void **state) { torture("CTWI", 30, 40, true); }
+static void websocket_over_http2(void **state) { torture("HW", 200, 60, false); }
+static void connect_over_http2(void **state) { torture("HC", 100, 40, false); }
+static void a_carrier_over_http2(void **state) { torture("THWI", 30, 40, false); }
+static void a_carrier_over_http2_peeled(void **state) { torture("THWI", 30, 40, true); }
+static void a_carrier_through_an_http2_proxy(void **state) { torture("THCTHWI", 20, 20, false); }
 static void tls_over_tls(void **state) { torture("CTCT", 20, 30, false); }
 
 static void sizes_around_every_edge(void **state)
 {
     static const size_t sizes[] = {1, 125, 126, 127, 16327, 16328, 16329, 16336, 16344, 16367, 16368, 16369, 16384, 16385,
                                    65535, 65536, 65537, (1 << 20) + 1};
-    static const char *const stacks[] = {"", "W", "T", "TWI"};
+    static const char *const stacks[] = {"", "W", "T", "TWI", "THWI"};
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         for (size_t j = 0; j < sizeof(stacks) / sizeof(stacks[0]); j++) {
             struct run r = {.layers = stacks[j], .up = sizes[i], .down = sizes[i]};
@@ -208,6 +213,11 @@ int main(void)
         cmocka_unit_test(tls_over_websocket_over_tls),
         cmocka_unit_test(a_whole_carrier),
         cmocka_unit_test(a_whole_carrier_peeled),
+        cmocka_unit_test(websocket_over_http2),
+        cmocka_unit_test(connect_over_http2),
+        cmocka_unit_test(a_carrier_over_http2),
+        cmocka_unit_test(a_carrier_over_http2_peeled),
+        cmocka_unit_test(a_carrier_through_an_http2_proxy),
         cmocka_unit_test(tls_over_tls),
         cmocka_unit_test(sizes_around_every_edge),
         cmocka_unit_test(facts_are_told),

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "certs.h"
 #include "link/connect.h"
+#include "link/h2.h"
 #include "link/socks.h"
 #include "link/tls.h"
 #include "link/ws.h"
@@ -61,9 +62,9 @@ static void free_auths(struct talker *t)
 static void finish(struct talker *t, enum talk_result result)
 {
     t->result = result;
-    if (result == TALK_FAILED)
+    if (result == TALK_FAILED && t->top)
         err_copy(&t->err, &t->top->err);
-    if (t->top->facts)
+    if (t->top && t->top->facts)
         t->facts = *t->top->facts;
     head_fini(&t->reader);
     free_auths(t);
@@ -73,9 +74,10 @@ static void finish(struct talker *t, enum talk_result result)
         *t->done = true;
 }
 
-static struct link *put_tls(struct talker *t, bool inner, struct buf *rest)
+static struct link *put_tls(struct talker *t, bool inner, bool h2, struct buf *rest)
 {
-    struct tls_options o = {.ctx = t->server ? outer_server : outer_client, .server = t->server, .outer = true,
+    struct tls_options o = {.h2 = h2 && !t->server,
+                            .ctx = t->server ? outer_server : outer_client, .server = t->server, .outer = true,
                             .host = t->server ? NULL : "relay.example", .who = t->server ? "client" : "relay.example:443"};
     if (inner) {
         o.ctx = t->server ? inner_server : inner_client;
@@ -89,7 +91,7 @@ static struct link *put_tls(struct talker *t, bool inner, struct buf *rest)
     return tls_over(t->top, &o, rest);
 }
 
-static struct link *put_client(struct talker *t, char layer)
+static struct link *put_client(struct talker *t, char layer, char next)
 {
     struct connect_options c = {.proxy = "proxy:3128", .host = "relay.example", .port = 443};
     struct ws_client_options ws = {.host = "relay.example", .path = "/", .protocol = WS_SUBPROTOCOL};
@@ -104,8 +106,10 @@ static struct link *put_client(struct talker *t, char layer)
                                                           .login = logins_get(&logins, "socks:1080", "u", "p")});
     case 'W':
         return ws_client_over(t->top, &ws);
+    case 'H':
+        return h2_stream_over(h2_client_over(t->top, &(struct h2_options){.who = "relay.example:443", .scheme = "https"}, &t->hubs));
     default:
-        return put_tls(t, layer == 'I', NULL);
+        return put_tls(t, layer == 'I', next == 'H', NULL);
     }
 }
 
@@ -149,12 +153,52 @@ static enum link_status serve_socks(struct talker *t)
     return LINK_OK;
 }
 
+static bool on_stream(struct h2 *h, struct link *l)
+{
+    struct talker *t = h2_owner(h);
+    if (!t->in_hub || t->top)
+        return false;
+    t->top = l;
+    link_own(l, &t->wake);
+    wake_post(t->w, &t->wake);
+    return true;
+}
+
+static void on_over(struct h2 *h, const struct err *err)
+{
+    struct talker *t = h2_owner(h);
+    if (t->in_hub && !t->top && t->result == TALK_RUNNING)
+        finish(t, TALK_FAILED);
+}
+
+static const struct h2_ops h2_ops = {.on_stream = on_stream, .on_over = on_over};
+
+static enum link_status serve_h2(struct talker *t)
+{
+    if (!t->in_hub) {
+        enum link_status s = link_open(t->top);
+        if (s != LINK_OK)
+            return s;
+        h2_server_over(t->top, &(struct h2_options){.who = "client", .ops = &h2_ops, .owner = t}, &t->hubs, one_rest(t));
+        t->top = NULL;
+        t->in_hub = true;
+    }
+    if (!t->top)
+        return LINK_AGAIN;
+    t->in_hub = false;
+    return LINK_OK;
+}
+
 // Puts the server's next layer over, when what it needs has been read.
 static enum link_status put_server(struct talker *t)
 {
     char layer = *t->layers;
     if (layer == 'T' || layer == 'I') {
-        t->top = put_tls(t, layer == 'I', one_rest(t));
+        t->top = put_tls(t, layer == 'I', false, one_rest(t));
+    } else if (layer == 'H') {
+        enum link_status s = serve_h2(t);
+        if (s != LINK_OK)
+            return s;
     } else if (layer == 'S') {
         enum link_status s = serve_socks(t);
         if (s != LINK_OK)
@@ -202,7 +246,7 @@ static enum link_status open_all(struct talker *t)
         if (s != LINK_OK)
             return s;
     }
-    return link_open(t->top);
+    return t->top ? link_open(t->top) : LINK_AGAIN;
 }
 
 // The greeting of a carrier that is peeled: each side's last inner bytes.
@@ -304,6 +348,7 @@ static void start(struct talker *t, struct talker *other, struct talk *talk, str
     t->w = w;
     t->top = base;
     t->other = other;
+    list_init(&t->hubs);
     t->done = &talk->done;
     wake_init(&t->wake, on_wake);
     wake_post(w, &t->wake);
@@ -317,7 +362,7 @@ void talk_start(struct talk *t, struct worker *w, struct link *client, struct li
     start(&t->client, &t->server, t, w, client);
     start(&t->server, &t->client, t, w, server);
     for (const char *p = layers; *p; p++)
-        t->client.top = put_client(&t->client, *p);
+        t->client.top = put_client(&t->client, *p, p[1]);
     link_own(t->client.top, &t->client.wake);
     link_own(t->server.top, &t->server.wake);
 }
@@ -329,6 +374,7 @@ static void end(struct talker *t)
     free_auths(t);
     link_close(t->top);
     t->top = NULL;
+    h2_free_all(&t->hubs);
     err_fini(&t->err);
 }
 

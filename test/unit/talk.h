@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Two ends of a stack of links that talk to each other in a test: each opens its stack, sends a pattern, checks the
 // other's, ends, and waits for the end. A stack is a string, bottom first: C connect, S SOCKS5, T outer TLS,
-// W WebSocket, I inner TLS; "CTWI" is a proxy, TLS, WebSocket and the inner TLS on top.
+// W WebSocket, I inner TLS, H HTTP/2; "CTWI" is a proxy, TLS, WebSocket and the inner TLS on top.
 #pragma once
 #include <stdbool.h>
 #include "core/worker.h"
@@ -20,6 +20,8 @@ struct talker {
     const char *layers; // still to be put over, for a server
     struct head_reader reader;
     size_t socks_step, socks_got;
+    struct list hubs;   // of HTTP/2
+    bool in_hub;        // the server's top is there, until a stream comes
     struct auth *auths[2];
     size_t auth_count;
     size_t to_send, sent, to_read, got;
