@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hops that say no, or nothing that makes sense: what is said of them, word for word."""
+from testenv.fronts import Nginx
 from testenv.net import greet
 from testenv.programs import Program, Sshd, Squid, Tinyproxy, find
 from testenv.proxies import AuthSquid, Microsocks
@@ -44,17 +45,6 @@ class Gateway(Program):
 def bad_gateway(lab):
     lab.start(Gateway, PROXY, 502)
     return by(f"http://{HERE}")
-
-
-class Nginx(Program):
-    """A web server, and no proxy."""
-
-    def start(self):
-        config = self.write("nginx.conf", "daemon off;", "master_process off;", f"pid {self.folder}/pid;", "error_log stderr;", "events {}",
-                            "http {", "access_log off;", *[f"{kind}_temp_path {self.folder}/{kind};" for kind in (
-                                "client_body", "proxy", "fastcgi", "uwsgi", "scgi")],
-                            f"server {{ listen {self.host}:{self.port}; }}", "}")
-        return self.launch(find("nginx"), "-p", self.folder, "-c", config, "-e", "stderr")
 
 
 @scenario("Web server where a proxy should be: 400 and HTML", "nginx", "says that it is no proxy", status=3,

@@ -9,6 +9,7 @@ from .maze import GATE, RELAY, RELAY_6, RELAY_NAME, NAMES, Maze
 from .net import TcpServer, ask, echo
 
 ECHO = 7
+PREFIX = "/team/tunnel"  # the relay answers there, too
 
 
 class Lab:
@@ -19,7 +20,8 @@ class Lab:
         with self.maze.far:
             self.server = world.server(echo, f"127.0.0.1:{ECHO}")
             self.relay = world.relay(listen=["--listen", "*:443"], port=443, url=f"wss://{RELAY_NAME}",
-                                     hosts=(RELAY_NAME, RELAY, RELAY_6, "localhost"), flags=relay_flags)
+                                     hosts=(RELAY_NAME, RELAY, RELAY_6, "localhost"),
+                                     flags=["--path", "/", "--path", PREFIX, *relay_flags])
         self.maze.open("tcp dport 443")
         with self.maze.client:
             self.joined = Agent(self.program, folder / "joined").join(self.relay, "agent", ["127.0.0.1:*"])
@@ -59,16 +61,16 @@ class Lab:
         """All that the client can resolve from now on; nobody answers its DNS."""
         self.maze.client.write("hosts", "127.0.0.1 localhost", *lines)
 
-    def agent(self):
+    def agent(self, way):
         """The agent that joined, as it was then."""
         agent = Agent(self.program, self.place / "agent")
         shutil.copytree(self.joined.state, agent.state)
-        agent.relay, agent.name = self.relay, "agent"
+        agent.relay, agent.name = None if "--ca" in way.flags else self.relay, "agent"
         return self.add(agent)
 
     def up(self, way):
         with self.maze.client:
-            return self.agent().start(["-L", f"0:127.0.0.1:{ECHO}", *way.flags], env=way.env)
+            return self.agent(way).start(["-L", f"0:127.0.0.1:{ECHO}", *way.flags], env=way.env)
 
     def talk(self, way, agent, data):
         with self.maze.client:
@@ -76,7 +78,7 @@ class Lab:
 
     def refusal(self, way):
         """One attempt; the exit status, and the reason in the one line that it said."""
-        agent = self.agent()
+        agent = self.agent(way)
         with self.maze.client:
             done = agent.run("agent", *agent.trust(), *way.flags, "-W", f"127.0.0.1:{ECHO}", env=way.env)
         found = re.fullmatch(r'.* reason="(.*)"\n', done.stderr)
@@ -87,7 +89,8 @@ class Lab:
         return not any(self.maze.passes(host) for host in (RELAY, RELAY_6))
 
     def path(self, agent):
-        """The way that the agent's connection took, as its status says."""
-        text = str(agent.status())
-        found = re.search(r"'path': '([^']*)'", text)
-        return found.group(1) if found else text
+        """The way that the agent's connection took, as it says itself."""
+        row = next(row for row in agent.table("carriers") if row["state"] == "up")
+        ways = [row.get("transport"), row["path"], f"segments of {row['mss']}" if row.get("mss") else None,
+                row["trust"] if row.get("trust") != "peeled" else None]
+        return "; ".join(way for way in ways if way)

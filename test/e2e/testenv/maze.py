@@ -13,8 +13,8 @@ GATE, CLIENT = "10.77.1.1", "10.77.1.2"      # the middle, as the client sees it
 FAR_GATE, RELAY = "10.77.2.1", "10.77.2.2"   # the middle, as the relay sees it; the relay
 RELAY_2 = "10.77.2.3"
 GATE_6, CLIENT_6, FAR_GATE_6, RELAY_6 = "fd77:1::1", "fd77:1::2", "fd77:2::1", "fd77:2::2"
-PROXY_NAME, RELAY_NAME = "proxy.test", "relay.test"
-NAMES = f"{GATE} {PROXY_NAME}", f"{RELAY} {RELAY_NAME}", f"{RELAY_6} {RELAY_NAME}"
+PROXY_NAME, FRONT_NAME, RELAY_NAME = "proxy.test", "www.test", "relay.test"
+NAMES = f"{GATE} {PROXY_NAME} {FRONT_NAME}", f"{RELAY} {RELAY_NAME}", f"{RELAY_6} {RELAY_NAME}"
 RULES = """
     add table inet maze
     delete table inet maze
@@ -105,6 +105,15 @@ class Maze:
     def open(self, match):
         """What matches is routed on to the relay's side."""
         self.rules(f'add rule inet maze through iifname "near" {match} accept')
+
+    def swallow(self, match):
+        """What matches vanishes, whichever way it goes and whatever else is open."""
+        self.rules(f"insert rule inet maze through {match} drop")
+
+    def whole_packets(self, on=True):
+        """Whether packets cross the links as they would a wire, not as the kernel's bundles of many."""
+        for site in (self.client, self.far):
+            site.ip("link", "set", "out", "gso_max_segs", "1" if on else "65535")
 
     def admit(self, *ports):
         """The middle's own ports that the client may use."""
