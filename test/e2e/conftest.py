@@ -3,6 +3,7 @@
 with the test (or the module), and whatever a sanitizer said in any log fails it."""
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -72,6 +73,9 @@ class World:
         return sorted(self.folder.rglob("*.log"))
 
     def end(self):
+        for thing in self.started:  # all agents drain at the same time
+            if isinstance(thing, Agent) and thing.proc:
+                thing.proc.signal(signal.SIGTERM)
         for thing in reversed(self.started):
             thing.stop()
         alarms = [f"{log}:\n{text[max(0, found.start() - 300):found.start() + 3000]}" for log in self.logs()
