@@ -13,6 +13,7 @@
 #include "wire/frame.h"
 
 #define WINDOW_START (256 * 1024)
+#define WINDOW_LEAN (32 * 1024) // of a stream whose data were dropped for want of memory, until its reader catches up
 #define WINDOW_MAX (128 * 1024 * 1024)
 #define WINDOW_EARLY 16384          // DATA an opener may send before OPENED: every accepter and switch takes as much
 #define SWITCH_SHARE (4 * 1024 * 1024)  // bytes of one stream and direction that a switch may hold

@@ -312,6 +312,7 @@ int stream_on_data(struct stream *st, uint64_t offset, struct buf *b)
             s->stats.bytes_in -= b->len;
             s->stats.budget_dropped += b->len;
             st->dropped = true;
+            st->window = st->window / 4 > WINDOW_LEAN ? st->window / 4 : WINDOW_LEAN; // less is sent in vain the next time
             budget_wait(s->budget, &st->room_waiter);
             goto drop;
         }

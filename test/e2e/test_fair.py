@@ -22,8 +22,10 @@ AT_REST = 16 * MIB    # the relay itself: program, libraries, SQLite
 
 
 def pour(server, s):
-    """Sends for as long as somebody reads; then tells how much."""
+    """Sends for as long as somebody reads; then tells how much. Its kernel holds little: more than the reader's has room for
+    is dropped there, and asked for again only after half a minute when nothing was read for that long."""
     total = 0
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * KIB)
     try:
         for block in pattern(1 << 50):
             s.sendall(block)
@@ -185,4 +187,5 @@ def test_memory_holds_while_two_hundred_do_not_read(fast_world):
         recv_exactly(s, 4 * MIB)
     for s in sloths:
         abort(s)
+    deaf.stop()  # what was sent before a reset is for it
     wait_for("all memory to be given back", lambda: relay.status()["memory_bytes"] == 0, 60)

@@ -133,6 +133,7 @@ class TcpServer:
         self.serve = serve
         self.seen = queue.Queue()
         self.open = set()
+        self.stopping = threading.Event()
         family, address = parse(at)
         self.listener = socket.socket(family, socket.SOCK_STREAM)
         if family != socket.AF_UNIX:
@@ -176,6 +177,7 @@ class TcpServer:
             self.listener.shutdown(socket.SHUT_RDWR)  # or the thread in accept() would take one caller more
         except OSError:
             pass
+        self.stopping.set()
         self.listener.close()
         for s in list(self.open):
             try:
@@ -237,9 +239,9 @@ def greet(text):
 
 
 def hold(server, s):
-    """Says nothing and reads nothing until told by the test's end."""
+    """Says nothing and reads nothing until the server is stopped."""
     server.seen.put("open")
-    threading.Event().wait(120)
+    server.stopping.wait(120)
 
 
 class UdpEcho:
