@@ -195,7 +195,7 @@ void stream_enter(struct stream *st, struct session *s, uint32_t id)
 }
 
 // The stream has gone elsewhere: its id here is reset, and the relay passes that on to a peer that has not noticed.
-static void leave_husk(const struct stream *st, struct session *s, uint32_t id)
+void stream_leave_husk(const struct stream *st, struct session *s, uint32_t id)
 {
     struct frame_open open = {.kind = st->kind, .datagram = st->datagram};
     struct stream *h = stream_new(s, id, &open, NULL);
@@ -229,7 +229,7 @@ static void to_limbo(struct stream *st, bool tell)
     uint32_t id = st->node.key;
     stream_leave(st);
     if (tell)
-        leave_husk(st, old, id);
+        stream_leave_husk(st, old, id);
     if (m->limbo.stream_count == 0)
         m->limbo.next_id = 1;
     stream_enter(st, &m->limbo, m->limbo.next_id);
@@ -347,6 +347,13 @@ static void set_answered(struct stream *st, bool sealed)
     link_wake(&st->link);
 }
 
+// What the peer says it holds, or has sent, is less than it has told before: an old question that has waited at a relay while they went
+// on at another one. Whoever went on from there would send what is not asked for, or wait for what is not repeated.
+static bool is_stale(const struct stream *st, const struct frame_state *f)
+{
+    return f->is_set && (f->acked < st->snd_una || f->sent < st->rcv_nxt);
+}
+
 // They have met: what the peer holds, and what it takes.
 static int go_on(struct stream *st, const struct frame_state *f, uint64_t window, bool sealed)
 {
@@ -401,7 +408,9 @@ bool meet_on_opened(struct stream *st, const struct frame_opened *f, int *result
         st->tie->again = false;
         return false;
     }
-    if (f->code == WHY_NONE && f->state.is_set) {
+    if (f->code == WHY_NONE && is_stale(st, &f->state)) {
+        to_limbo(st, true);
+    } else if (f->code == WHY_NONE && f->state.is_set) {
         drop_note(st);
         *result = go_on(st, &f->state, f->window, f->sealed);
     } else if (f->code == WHY_DONE) {
@@ -472,7 +481,7 @@ static bool is_over_with(struct stream *st, uint64_t acked, bool sealed)
     else if (st->rst_in_final != NO_FINAL) // a RESET that was held until the answer
         stream_after_receive(st);
     if (st->freed && !old->is_limbo)
-        leave_husk(st, old, old_id);
+        stream_leave_husk(st, old, old_id);
     return st->freed;
 }
 
@@ -499,7 +508,7 @@ static int join(struct stream *st, struct stream *fresh, const struct frame_open
     meet_drop(fresh);
     stream_leave(st);
     if (is_live)
-        leave_husk(st, old, old_id);
+        stream_leave_husk(st, old, old_id);
     stream_enter(st, s, id);
     if (st->asking || st->opener)
         drop_note(st);
@@ -542,6 +551,8 @@ int meet_on_open(struct session *s, struct stream *fresh, const struct frame_ope
         turn_away(fresh, WHY_POLICY, "not a stream of yours");
     } else if (keeps_own(st, s)) {
         meet_drop(fresh);
+    } else if (is_stale(st, &open->state)) {
+        turn_away(fresh, WHY_MOVED, NULL);
     } else if (is_over_with(st, open->state.acked, open->sealed)) {
         turn_away(fresh, WHY_DONE, NULL);
     } else {

@@ -10,13 +10,16 @@ static bool is_same(const struct tie *t, const struct frame_open *open, const ui
            t->st->datagram == open->datagram;
 }
 
-// The half lives on under the id, and in the session, of an OPEN that has just come.
+// The half lives on under the id, and in the session, of an OPEN that has just come. An id that it had from us may have been taken up
+// meanwhile by an agent that has left its own question: it is told that there is nobody.
 static void adopt(struct stream *half, struct stream *fresh)
 {
-    struct session *s = fresh->s;
-    uint32_t id = fresh->node.key;
+    struct session *s = fresh->s, *old = half->s;
+    uint32_t id = fresh->node.key, old_id = half->node.key;
     meet_drop(fresh);
     stream_leave(half);
+    if (session_is_own(old, old_id))
+        stream_leave_husk(half, old, old_id);
     buf_put(half->note);
     half->note = NULL;
     stream_enter(half, s, id);

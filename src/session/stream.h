@@ -116,6 +116,8 @@ bool session_is_own(const struct session *s, uint32_t id);
 uint32_t session_take_id(struct session *s); // 0: it opens none
 void stream_leave(struct stream *st);        // its session, without a word to the peer
 void stream_enter(struct stream *st, struct session *s, uint32_t id);
+// In the place of a stream that has left: tells the peer so, and takes nothing that comes.
+void stream_leave_husk(const struct stream *st, struct session *s, uint32_t id);
 struct tie *meet_tie(struct meet *m, struct stream *st, const struct frame_open *open);
 struct tie *meet_find(const struct meet *m, const uint8_t uid[16], struct tie *after);
 void meet_untie(struct stream *st);

@@ -258,6 +258,8 @@ static void skip_to(struct stream *st, uint64_t acked)
 static int on_ack_all(struct stream *st)
 {
     struct stream *tw = st->twin;
+    if (!st->rst && !st->refused && st->opener && !st->answered && st->continued) // it was over there when its answer was lost
+        return switch_on_opened(st, &(struct frame_opened){.code = WHY_DONE});
     if (!st->rst && !st->refused && st->continued)
         return 0; // an end that obeyed a RESET which came by another relay: it will pass here too
     if (!st->rst && !st->refused)

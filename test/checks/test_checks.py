@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FUZZ_SECONDS = int(os.environ.get("CULVERT_FUZZ_SECONDS", "4"))
 SIM_COUNTS = {"build": 200_000, "build-asan": 20_000}
+CRASH_COUNTS = {"build": 20_000, "build-asan": 2_000}
 
 
 def run(command, timeout, **more):
@@ -34,7 +35,7 @@ def unit_tests():
             continue
         listed = subprocess.run(["meson", "introspect", "--tests", folder], cwd=ROOT, check=True, stdout=subprocess.PIPE)
         for test in json.loads(listed.stdout):
-            if test["name"] == "sim":  # runs below, longer
+            if test["name"] in ("sim", "crash"):  # run below, longer
                 continue
             yield pytest.param(test["cmd"], test["env"], test["timeout"], id=f"{folder}-{test['name']}")
 
@@ -51,8 +52,9 @@ def fuzz_targets():
 
 
 def simulations():
-    return [pytest.param(folder, count, id=f"{folder}-{count}") for folder, count in SIM_COUNTS.items()
-            if (ROOT / folder / "test/sim/sim").exists()]
+    return [pytest.param(folder, name, count, id=f"{folder}-{name}-{count}")
+            for name, counts in (("sim", SIM_COUNTS), ("crash", CRASH_COUNTS)) for folder, count in counts.items()
+            if (ROOT / folder / "test/sim" / name).exists()]
 
 
 def test_lint():
@@ -65,11 +67,11 @@ def test_unit(command, environment, seconds):
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("folder, count", simulations())
-def test_simulation(folder, count):
+@pytest.mark.parametrize("folder, name, count", simulations())
+def test_simulation(folder, name, count):
     """From a fresh seed each time, which a failure names; one process a CPU."""
     parts, first = os.cpu_count() or 1, secrets.randbelow(1 << 48)
-    commands = [[ROOT / folder / "test/sim/sim", "--count", -(-count // parts), "--seed", first + part * count]
+    commands = [[ROOT / folder / "test/sim" / name, "--count", -(-count // parts), "--seed", first + part * count]
                 for part in range(parts)]
     with concurrent.futures.ThreadPoolExecutor(parts) as pool:
         list(pool.map(lambda command: run(command, 1800), commands))
