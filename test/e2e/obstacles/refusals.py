@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hops that say no, or nothing that makes sense: what is said of them, word for word."""
 from testenv.fronts import Nginx
+from testenv.maze import FRONT_NAME, RELAY, RELAY_NAME
 from testenv.net import greet
 from testenv.programs import Program, Sshd, Squid, Tinyproxy, find
 from testenv.proxies import AuthSquid, Microsocks
 
-from . import by, scenario
+from . import Way, by, scenario
 
 PROXY = 3128
+ADDRESS = f"{RELAY} {RELAY_NAME}"
 HERE = f"proxy.test:{PROXY}"
 
 
@@ -141,3 +143,47 @@ def http_as_socks(lab):
 def socks_as_http(lab):
     lab.start(Microsocks, 1080)
     return by("http://proxy.test:1080")
+
+
+@scenario("Firewall that resets every connection", "nftables", "says so", status=3,
+          says="dial relay.test:443: connect to 10.77.2.2:443: Connection refused; check that the relay runs "
+               "and that host and port are right; if a firewall refuses, name a proxy with --proxy, or run the "
+               "relay on port 443")
+def firewall_resets(lab):
+    lab.names(ADDRESS)
+    lab.maze.rules('insert rule inet maze through iifname "near" meta l4proto tcp reject with tcp reset')
+    return Way()
+
+
+@scenario("Firewall that prohibits every connection by ICMP", "nftables", "says so", status=3,
+          says="dial relay.test:443: connect to 10.77.2.2:443: No route to host; this machine has no way to "
+               "that network: check its connection, or name a proxy with --proxy")
+def firewall_prohibits(lab):
+    lab.names(ADDRESS)
+    lab.maze.rules('insert rule inet maze through iifname "near" reject with icmpx admin-prohibited')
+    return Way()
+
+
+@scenario("Firewall that swallows everything", "nftables", "gives up after its patience", long=True, status=3,
+          says="dial relay.test:443: no connection in 20 s; a firewall drops it, or the host is down: name the "
+               "proxy of this network with --proxy, or run the relay on port 443")
+def firewall_swallows(lab):
+    return Way()
+
+
+@scenario("Login page of a hotel in place of everything, without TLS", "nginx, transparent", "says that no TLS is spoken there", status=3,
+          says="dial relay.test:443: TLS with relay.test:443: the peer does not speak TLS there; what answers "
+               "there speaks no TLS: check the port, or write ws:// if the relay is reached without TLS")
+def portal(lab):
+    lab.start(Nginx, 8080, "return 302 http://login.test/;")
+    lab.maze.turn("tcp dport 443", 8080)
+    return Way()
+
+
+@scenario("Web server at the relay's address, and no relay behind it", "nginx", "says that a web server answers", status=3,
+          says="dial www.test:443: WebSocket at www.test/: the server answered 404 (Not Found); a web server "
+               "answers, and no relay: check host, port and path of the relay's URL, and that its front passes "
+               "WebSocket on")
+def no_relay_there(lab):
+    front = lab.start(Nginx, 443, hosts=(FRONT_NAME,))
+    return Way(("--relay", f"wss://{FRONT_NAME}", "--ca", front.ca))

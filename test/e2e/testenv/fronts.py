@@ -18,3 +18,15 @@ class Nginx(Program):
                                 f"  {kind}_temp_path {self.folder}/{kind};" for kind in kinds], *top,
                             "  server {", bind, *lines, "  }", "}")
         return self.launch(find("nginx"), "-p", self.folder, "-c", config, "-e", "stderr")
+
+
+class Nghttpx(Program):
+    """HTTP/2 and nothing else, over TLS: a proxy in front of another one, or a front before a relay that speaks TLS."""
+
+    def start(self, behind, hosts, proxy=False):
+        pem = certificate(self.folder, "front", hosts)
+        self.ca = self.folder / "front.crt"
+        host, port = behind
+        return self.launch(find("nghttpx"), f"--frontend={self.host},{self.port}", f"--backend={host},{port}" + ("" if proxy else ";;tls"),
+                           "--npn-list=h2", "--insecure", "--no-ocsp", "--workers=1", *(["--http2-proxy"] if proxy else []),
+                           self.folder / "front.key", pem)

@@ -160,7 +160,7 @@ class WebServer(Program):
     def start(self):
         self.root = self.folder / "files"
         self.root.mkdir(exist_ok=True)
-        return self.launch("/usr/bin/python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", self.root,
+        return self.launch("/usr/bin/python3", "-u", "-m", "http.server", "--bind", self.host, "--directory", self.root,
                            self.port)
 
 
