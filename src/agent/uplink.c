@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/log.h"
+#include "link/h2.h"
 #include "link/tls.h"
 
 #define HANDSHAKE_TRIPS 4 // from a connection to WELCOME: outer TLS, WebSocket, inner TLS, HELLO
@@ -41,7 +42,7 @@ static int make_options(struct uplink *u, const struct agent_connect *c, const s
 {
     struct dial_options *o = &u->dial_options;
     *o = (struct dial_options){.relay = &u->relay.url, .kit = c->proxy_kit, .host = c->host, .sni = c->sni,
-                               .pins = u->pins};
+                               .pins = u->pins, .hubs = &u->hubs};
     o->pin_count = agent_relay_pins(&u->relay, u->pins);
     o->outer_report = c->outer == AGENT_OUTER_DEFAULT ? u->relay.outer_report : c->outer == AGENT_OUTER_REPORT;
     if (join_headers(u, c, e) < 0)
@@ -101,6 +102,7 @@ int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct b
 {
     *u = (struct uplink){.w = w, .resolver = r, .budget = budget, .lessons = lessons, .want = 1, .relay = *relay, .ops = ops, .owner = owner,
                          .peel = !c->peel_never};
+    list_init(&u->hubs);
     timer_init(&u->retry, on_retry);
     timer_init(&u->park, on_park_over);
     timer_init(&u->hedge, on_hedge);
@@ -129,6 +131,7 @@ void uplink_fini(struct uplink *u)
     session_fini(&u->session, NULL);
     SSL_CTX_free(u->dial_options.outer);
     SSL_CTX_free(u->dial_options.inner);
+    h2_free_all(&u->hubs);
     for (size_t i = 0; i < LADDER_ROUTES; i++)
         proxy_route_wipe(&u->routes[i]);
     free(u->headers);
@@ -183,6 +186,7 @@ static uint32_t open_ms(const struct uplink *u, bool ways);
 static void dial_one(struct uplink *u)
 {
     u->paths_options.open_ms = open_ms(u, u->others);
+    u->dial_options.fresh = count(u, is_up) > count(u, lane_is_good);
     for (size_t i = 0; i < UPLINK_LANES; i++) {
         if (u->lanes[i].state != LANE_FREE)
             continue;

@@ -51,6 +51,7 @@ struct uplink {
     struct proxy_route routes[LADDER_ROUTES]; // to it, in order of preference
     struct dial_options dial_options;
     struct paths_options paths_options;
+    struct list hubs;         // HTTP/2 connections that its lanes share
     uint8_t pins[PAIRING_PINS + AGENT_NEXT_PINS][PIN_SIZE];
     char *headers;
     uint8_t instance[16];

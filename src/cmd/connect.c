@@ -15,7 +15,7 @@ const struct option connect_options[] = {
      "name[:port] or wss://name[:port][/path]; ws://… only behind a front of your own; several: in order of "
      "preference, the best that answers is used; default: all joined, the one joined last first"},
     {"proxy", 0, "PROXY", OPT_MANY,
-     "http|https|socks4a|socks5|socks5h://[user[:password]@]host[:port], or none; several: a chain, in order; a user "
+     "http|https|h2|socks4a|socks5|socks5h://[user[:password]@]host[:port], or none; several: a chain, in order; a user "
      "without a password: it is asked for at the terminal; default auto: https_proxy, HTTPS_PROXY, all_proxy and no_proxy"},
     {"proxy-login", 0, "FILE", OPT_MANY, "user:password for the proxies, in order, each from a file of mode 0600"},
     {"proxy-auth", 0, "LIST", 0,
@@ -23,7 +23,7 @@ const struct option connect_options[] = {
      "first, and basic only over TLS or where nothing else is offered"},
     {"proxy-ca", 0, "FILE", 0, "trust these certificate authorities for https:// proxies instead of the system's"},
     {"transport", 'T', "LIST", 0,
-     "by which of HTTP's means to travel, in order of preference: h1, WebSocket over HTTP/1.1; default: all of them"},
+     "by which of HTTP's means to travel, in order of preference: h1 or h2, WebSocket over HTTP/1.1 or HTTP/2; default: all of them"},
     {"ca", 0, "FILE", 0, "trust these certificate authorities for the relay's web certificate instead of the system's"},
     {"outer", 0, "verify|report", 0,
      "whether an untrusted web certificate is refused or only reported; the relay's own key "

@@ -3,9 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 #include "dial/advise.h"
+#include "link/h2.h"
 #include "link/tcp.h"
 #include "link/tls.h"
 #include "link/ws.h"
+
+#define HUB_KEY_MAX (2 * URL_TEXT_MAX + 2 * URL_HOST_MAX + 64)
 
 static void fail(struct dial *d, const struct err *err)
 {
@@ -55,16 +58,43 @@ static void verify_name(const struct dial_options *o, char *out, size_t size)
     snprintf(out, size, "%.*s", (int)len, name);
 }
 
-static struct link *ws_over_h1(struct link *l, const struct dial_options *o, const char *where)
+static struct link *outer_tls(struct link *l, const struct dial_options *o, const char *where)
 {
-    char host[URL_HOST_MAX + 16], name[URL_HOST_MAX + 1];
+    char name[URL_HOST_MAX + 1];
     verify_name(o, name, sizeof(name));
+    if (!o->relay->tls)
+        return l;
+    return tls_over(l, &(struct tls_options){.ctx = o->outer, .outer = true, .host = name, .sni = o->sni,
+                                             .report = o->outer_report, .who = where, .h2 = o->transport == TRANSPORT_H2}, NULL);
+}
+
+static struct link *ws_over(struct link *l, const struct dial_options *o)
+{
+    char host[URL_HOST_MAX + 16];
     host_header(o, host, sizeof(host));
-    if (o->relay->tls)
-        l = tls_over(l, &(struct tls_options){.ctx = o->outer, .outer = true, .host = name, .sni = o->sni,
-                                              .report = o->outer_report, .who = where}, NULL);
     return ws_client_over(l, &(struct ws_client_options){.host = host, .path = o->relay->path,
                                                          .protocol = WS_SUBPROTOCOL, .headers = o->headers});
+}
+
+static struct link *pinned(struct link *l, const struct dial_options *o, const char *where)
+{
+    return tls_over(l, &(struct tls_options){.ctx = o->inner, .pins = o->pins, .pin_count = o->pin_count, .who = where}, NULL);
+}
+
+// Which connections lead to the same place by the same way.
+static char *hub_key(const struct dial_options *o, char out[HUB_KEY_MAX])
+{
+    char url[URL_TEXT_MAX];
+    snprintf(out, HUB_KEY_MAX, "%s %s %s %s %u", relay_url_text(o->relay, url), o->route->path, o->host ? o->host : "", o->sni ? o->sni : "-",
+             o->mss);
+    return out;
+}
+
+static struct link *over_h2(struct link *l, const struct dial_options *o, const char *where)
+{
+    char key[HUB_KEY_MAX];
+    struct h2_options options = {.who = where, .scheme = o->relay->tls ? "https" : "http", .key = hub_key(o, key)};
+    return ws_over(h2_stream_over(h2_client_over(outer_tls(l, o, where), &options, o->hubs)), o);
 }
 
 static struct link *stack(struct link *l, const struct dial_options *o)
@@ -74,12 +104,14 @@ static struct link *stack(struct link *l, const struct dial_options *o)
     if (l->facts)
         snprintf(l->facts->transport, sizeof(l->facts->transport), "%s", transport_name(o->transport));
     switch (o->transport) {
+    case TRANSPORT_H2:
+        l = over_h2(l, o, where);
+        break;
     case TRANSPORT_H1:
     default: // the others are not in transports_usual
-        l = ws_over_h1(l, o, where);
+        l = ws_over(outer_tls(l, o, where), o);
     }
-    return tls_over(l, &(struct tls_options){.ctx = o->inner, .pins = o->pins, .pin_count = o->pin_count, .who = where},
-                    NULL);
+    return pinned(l, o, where);
 }
 
 static void on_raced(struct race *r, struct link *link, const struct addr *to, const struct err *err);
@@ -145,6 +177,35 @@ static void order(struct addr *out, const struct addr *addrs, size_t count, cons
     }
 }
 
+static void note_reached(struct dial *d, const struct link_facts *facts)
+{
+    if (facts)
+        d->reached = facts->peer;
+    if (d->on_reached)
+        d->on_reached(d);
+}
+
+// An HTTP/2 connection to the relay, or to the first proxy, that stands already takes another stream.
+static bool share(struct dial *d)
+{
+    char key[HUB_KEY_MAX], where[URL_TEXT_MAX];
+    const struct dial_options *o = d->o;
+    struct h2 *hub;
+    if (!o->hubs || o->fresh)
+        return false;
+    if (o->transport == TRANSPORT_H2 && (hub = h2_find(o->hubs, hub_key(o, key)))) {
+        struct link *l = h2_stream_over(hub);
+        note_reached(d, l->facts);
+        d->on_done(d, pinned(ws_over(l, o), o, relay_url_where(o->relay, where)), NULL);
+        return true;
+    }
+    if (o->route->count == 0 || !(hub = hops_hub(&d->hops)))
+        return false;
+    hops_start_over(&d->hops, hub);
+    note_reached(d, d->hops.top->facts);
+    return true;
+}
+
 static void on_resolved(struct resolve *q, const struct addr *addrs, size_t count, const struct err *err)
 {
     struct dial *d = container_of(q, struct dial, resolve);
@@ -156,7 +217,8 @@ static void on_resolved(struct resolve *q, const struct addr *addrs, size_t coun
     order(ordered, addrs, count, d->o);
     if (d->on_addresses)
         d->on_addresses(d, ordered, count);
-    race(d, ordered, count);
+    if (!share(d))
+        race(d, ordered, count);
 }
 
 void dial_start(struct dial *d, struct worker *w, struct resolver *r, const struct dial_options *o,
@@ -167,7 +229,7 @@ void dial_start(struct dial *d, struct worker *w, struct resolver *r, const stru
     d->resolver = r;
     d->o = o;
     d->on_done = on_done;
-    hops_init(&d->hops, w, r, o->kit, o->route, o->relay->host, o->relay->port, on_hops);
+    hops_init(&d->hops, w, r, o->kit, o->route, o->relay->host, o->relay->port, o->hubs, on_hops);
     const struct proxy_url *proxy = o->route->count ? &o->route->hops[0] : NULL;
     if (proxy)
         proxy_url_where(proxy, d->first);

@@ -26,6 +26,8 @@ struct dial_options { // borrowed until on_done
     const char *headers;       // each ended by CRLF; NULL: none
     struct addr avoid[DIAL_AVOID]; // tried last: they led nowhere, or are being tried already
     size_t avoid_count;
+    struct list *hubs; // of HTTP/2 connections, to be shared (h2.h); NULL: none is made
+    bool fresh;        // none that stands is to be shared: it may be bad
     enum transport transport;
     uint16_t mss;              // the largest segment of the TCP connection, both ways; 0: what the network says
 };

@@ -4,10 +4,13 @@
 #include <string.h>
 #include "link/auth.h"
 #include "link/connect.h"
+#include "link/h2.h"
 #include "link/socks.h"
 #include "link/tls.h"
 
 static const struct proxy_url *hop(const struct hops *h) { return &h->route->hops[h->at]; }
+
+static bool is_tls(const struct proxy_url *p) { return p->kind == PROXY_HTTPS || p->kind == PROXY_H2; }
 
 static bool is_last(const struct hops *h) { return h->at + 1 == h->route->count; }
 
@@ -49,9 +52,12 @@ static struct auth *auth_of(struct hops *h)
 {
     const struct proxy_url *p = hop(h);
     struct auth **a = &h->auths[h->at];
+    unsigned allowed = h->kit->schemes ? h->kit->schemes : AUTH_ALL;
+    if (h->h2)
+        allowed &= AUTH_BASIC | AUTH_DIGEST; // the others authenticate a connection, and this one is shared
     if (!*a)
         *a = auth_new(h->w, &(struct auth_options){.host = p->host, .login = proxy_kit_login(h->kit, p),
-                                                   .allowed = h->kit->schemes, .encrypted = p->kind == PROXY_HTTPS});
+                                                   .allowed = allowed, .encrypted = is_tls(p)});
     return *a;
 }
 
@@ -59,6 +65,13 @@ static struct link *over_http(struct hops *h, const char *where)
 {
     return connect_over(h->top, &(struct connect_options){.proxy = where, .host = target(h), .port = target_port(h),
                                                           .auth = auth_of(h)});
+}
+
+// Basic or Digest must do there.
+static bool may_h2(const struct hops *h)
+{
+    bool can = !h->kit->schemes || h->kit->schemes & (AUTH_BASIC | AUTH_DIGEST);
+    return h->hubs && (hop(h)->kind == PROXY_H2 || (can && !h->no_h2));
 }
 
 // The proxy's name is verified against its own trust; what runs inside does not depend on it.
@@ -69,7 +82,44 @@ static int over_tls(struct hops *h, const char *where, struct err *e)
     if (!ctx)
         return -1;
     snprintf(who, sizeof(who), "proxy %s", where);
-    h->top = tls_over(h->top, &(struct tls_options){.ctx = ctx, .host = hop(h)->host, .who = who}, NULL);
+    h->top = tls_over(h->top, &(struct tls_options){.ctx = ctx, .host = hop(h)->host, .who = who, .h2 = may_h2(h)}, NULL);
+    return 0;
+}
+
+// Only of the first hop: what is behind it is reached through a tunnel of its own.
+static char *hub_key(const struct hops *h, char out[URL_TEXT_MAX + 16])
+{
+    char where[URL_TEXT_MAX];
+    snprintf(out, URL_TEXT_MAX + 16, "proxy %s", proxy_url_where(&h->route->hops[0], where));
+    return out;
+}
+
+struct h2 *hops_hub(const struct hops *h)
+{
+    char key[URL_TEXT_MAX + 16];
+    return h->hubs && !h->no_h2 && is_tls(&h->route->hops[0]) ? h2_find(h->hubs, hub_key(h, key)) : NULL;
+}
+
+static void put_request(struct hops *h)
+{
+    char where[URL_TEXT_MAX];
+    h->bare = false;
+    h->top = over_http(h, proxy_url_where(hop(h), where));
+    link_own(h->top, &h->wake);
+}
+
+// TLS stands. -1: HTTP/2 was asked for by name and is not spoken.
+static int on_tls(struct hops *h, struct err *e)
+{
+    char where[URL_TEXT_MAX], key[URL_TEXT_MAX + 16];
+    proxy_url_where(hop(h), where);
+    h->h2 = may_h2(h) && tls_chose_h2(h->top);
+    if (h->h2)
+        h->top = h2_stream_over(h2_client_over(h->top, &(struct h2_options){.who = where, .scheme = "https",
+                                                                           .key = h->at ? NULL : hub_key(h, key)}, h->hubs));
+    else if (hop(h)->kind == PROXY_H2)
+        return err_set(e, ERR_UNREACHED, WHY_PROTOCOL, "proxy %s does not speak HTTP/2; say https:// for it", where);
+    put_request(h);
     return 0;
 }
 
@@ -120,23 +170,34 @@ static int put(struct hops *h, struct err *e)
         put_socks(h, target(h));
         return 0;
     case PROXY_HTTPS:
+    case PROXY_H2:
         if (over_tls(h, where, e) < 0)
             return -1;
-        break;
+        h->put = h->bare = true;
+        link_own(h->top, &h->wake);
+        return 0;
     default:
-        break;
+        h->put = true;
+        put_request(h);
+        return 0;
     }
-    h->top = over_http(h, where);
-    h->put = true;
-    link_own(h->top, &h->wake);
-    return 0;
+}
+
+// What an https:// proxy refuses by HTTP/2 it may grant by HTTP/1.1, a refused password excepted. So may another connection what a shared
+// one does not.
+static bool has_other_way(const struct hops *h)
+{
+    const struct login *login = h->h2 ? proxy_kit_login(h->kit, hop(h)) : NULL;
+    return h->h2 && hop(h)->kind == PROXY_HTTPS && !(login && login->state == LOGIN_REFUSED);
 }
 
 static void hop_failed(struct hops *h)
 {
     struct err e = ERR_INIT;
     err_copy(&e, &h->top->err);
-    h->again = connect_again(h->top);
+    h->anew = has_other_way(h);
+    h->again = (!h->bare && connect_again(h->top)) || h->anew || h->shared;
+    h->no_h2 |= h->anew;
     if (e.kind == ERR_FAILED)
         e.kind = ERR_UNREACHED;
     if (e.kind == ERR_UNTRUSTED)
@@ -151,19 +212,25 @@ static void on_wake(struct wake *wake)
     struct err e = ERR_INIT;
     if (!h->top)
         return;
-    for (; h->at < h->route->count; h->at++, h->put = false) {
+    for (; h->at < h->route->count; h->at++, h->put = h->h2 = false) {
         if (!h->put && (h->resolve.busy || put(h, &e) < 0 || !h->put)) {
             if (err_is(&e))
                 finish(h, &e);
             err_fini(&e);
             return;
         }
-        switch (link_open(h->top)) {
-        case LINK_OK:
-            break;
-        case LINK_AGAIN:
+        enum link_status s = link_open(h->top);
+        if (s == LINK_OK && h->bare) {
+            if (on_tls(h, &e) < 0) {
+                finish(h, &e);
+                err_fini(&e);
+                return;
+            }
+            s = link_open(h->top);
+        }
+        if (s == LINK_AGAIN)
             return;
-        default:
+        if (s == LINK_FAILED) {
             hop_failed(h);
             return;
         }
@@ -172,9 +239,9 @@ static void on_wake(struct wake *wake)
 }
 
 void hops_init(struct hops *h, struct worker *w, struct resolver *r, struct proxy_kit *kit, const struct proxy_route *route,
-               const char *host, uint16_t port, void (*on_done)(struct hops *h, struct link *top, const struct err *err))
+               const char *host, uint16_t port, struct list *hubs, void (*on_done)(struct hops *h, struct link *top, const struct err *err))
 {
-    *h = (struct hops){.w = w, .resolver = r, .kit = kit, .route = route, .host = host, .port = port, .on_done = on_done};
+    *h = (struct hops){.w = w, .resolver = r, .kit = kit, .route = route, .host = host, .port = port, .hubs = hubs, .on_done = on_done};
     wake_init(&h->wake, on_wake);
     timer_init(&h->deadline, on_deadline);
     timer_init(&h->unnamed, on_unnamed);
@@ -184,11 +251,18 @@ void hops_start(struct hops *h, struct link *base)
 {
     h->top = base;
     h->at = 0;
-    h->put = h->again = false;
+    h->put = h->again = h->bare = h->h2 = h->shared = false;
     if (!timer_is_set(&h->deadline))
         timer_set(h->w, &h->deadline, HOPS_MS);
     link_own(base, &h->wake);
     wake_post(h->w, &h->wake);
+}
+
+void hops_start_over(struct hops *h, struct h2 *hub)
+{
+    hops_start(h, h2_stream_over(hub));
+    h->put = h->h2 = h->shared = true;
+    put_request(h);
 }
 
 static void close_stack(struct hops *h)
@@ -196,7 +270,12 @@ static void close_stack(struct hops *h)
     for (size_t i = 0; i < PROXY_HOPS; i++) {
         if (h->auths[i])
             auth_end(h->auths[i]);
+        if (h->anew) {
+            auth_free(h->auths[i]);
+            h->auths[i] = NULL;
+        }
     }
+    h->anew = false;
     link_close(h->top);
     h->top = NULL;
 }

@@ -28,17 +28,14 @@ static const char *env_proxy(const char *(*env)(const char *), bool tls, const c
 
 static int check_kind(const struct proxy_url *p, const char *source, struct err *e)
 {
-    char where[URL_TEXT_MAX];
     switch (p->kind) {
     case PROXY_HTTP:
     case PROXY_HTTPS:
+    case PROXY_H2:
     case PROXY_SOCKS4A:
     case PROXY_SOCKS5:
     case PROXY_SOCKS5H:
         return 0;
-    case PROXY_H2:
-        return err_set(e, ERR_USAGE, WHY_NONE, "%s names h2://%s: proxies that speak HTTP/2 only are not supported; most also "
-                       "take https://%s", source, proxy_url_where(p, where), where);
     case PROXY_PAC:
         return err_set(e, ERR_USAGE, WHY_NONE, "%s names a PAC script, which is not supported; name the proxy it gives", source);
     default:

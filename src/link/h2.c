@@ -678,7 +678,7 @@ struct h2 *h2_find(struct list *hubs, const char *key)
     {
         struct h2 *h = list_entry(it, struct h2, node);
         uint32_t most = nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-        if (h->key && strcmp(h->key, key) == 0 && !h->going && !h->closing && !h->ended && h->children < most)
+        if (h->key && strcmp(h->key, key) == 0 && h->settled && !h->going && !h->closing && !h->ended && h->children < most)
             return h;
     }
     return NULL;
