@@ -6,8 +6,11 @@ import pytest
 
 from testenv.net import ask, pattern_bytes
 from testenv.proc import wait_for
+from testenv.programs import Squid
+from testenv.proxies import Nghttpx
 
 DATA = pattern_bytes(1_000_000)
+ONE_LINE = '--accesslog-format=$remote_addr:$remote_port $alpn $request $status'
 
 
 def asked_by(relay):
@@ -36,3 +39,35 @@ def test_carriers_share_a_connection(shared, loud, target):
     assert len({peer for peer, _ in callers}) == 1
     for _ in range(3):
         assert ask(agent.at(), DATA) == DATA
+
+
+# Proxies ------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def squid(shared):
+    return shared.program_of(Squid)
+
+
+@pytest.fixture(scope="module")
+def nghttpx(shared, squid):
+    return shared.program_of(Nghttpx, squid.port, lines=[ONE_LINE])
+
+
+def tunnels(nghttpx, port):
+    """Address and port of the client, and protocol, of each CONNECT for that port."""
+    return [tuple(line.split()[:2]) for line in nghttpx.requests() if re.search(rf"CONNECT \S+:{port} ", line)]
+
+
+@pytest.mark.parametrize("kind", ["h2", "https"])
+def test_tunnels_share_a_connection_to_the_proxy(shared, relay, target, nghttpx, kind):
+    flags = ["--proxy", f"{kind}://localhost:{nghttpx.port}", "--proxy-ca", str(nghttpx.ca)]
+    agent = shared.joined(relay, f"through-{kind}", flags=flags)
+    before = len(tunnels(nghttpx, relay.port))
+    agent.start(["-L", f"0:{target.at}", *flags, "-T", "h1", "--carriers", "2"])
+    assert ask(agent.at(), DATA) == DATA
+    wait_for("two carriers", lambda: sum(row["state"] == "up" for row in agent.table("carriers")) == 2)
+    assert ask(agent.at(), DATA) == DATA
+    agent.stop()
+    wait_for("both tunnels in the proxy's log", lambda: len(tunnels(nghttpx, relay.port)) == before + 2)
+    clients = tunnels(nghttpx, relay.port)[before:]
+    assert {by for _, by in clients} == {"h2"} and len({at for at, _ in clients}) == 1, clients

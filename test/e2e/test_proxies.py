@@ -163,7 +163,6 @@ def test_the_environments_socks_proxy(agent, target, dante):
 
 
 def test_kinds_that_are_not_supported_say_so(agent, target):
-    assert "HTTP/2 only" in refused(agent, target, "h2://127.0.0.1:1", status=2)
     assert "PAC" in refused(agent, target, "pac+http://127.0.0.1:1/x", status=2)
 
 

@@ -52,6 +52,22 @@ class TlsFront(Program):
         return self.launch(find("haproxy"), "-db", "-f", config)
 
 
+class Nghttpx(Program):
+    """HTTP/2 over TLS in front of an HTTP/1.1 proxy. `alpn`: what it agrees to."""
+
+    def start(self, behind_port, hosts=("localhost", "127.0.0.1"), alpn="h2", lines=()):
+        pem = certificate(self.folder, "front", hosts)
+        self.ca = self.folder / "front.crt"
+        return self.launch(find("nghttpx"), "--conf=/dev/null", "--http2-proxy", f"--frontend={self.host},{self.port}",
+                           f"--backend=127.0.0.1,{behind_port}", f"--npn-list={alpn}", f"--accesslog-file={self.folder}/access.log",
+                           "--errorlog-file=/dev/stderr", "--workers=1", *lines, pem, pem)
+
+    def requests(self):
+        """One line each: client address and port, request."""
+        log = self.folder / "access.log"
+        return log.read_text().splitlines() if log.exists() else []
+
+
 class Kdc(Program):
     """A KDC of its own for TEST.REALM with alice and the proxy of that name; `env` is what its clients need."""
 
