@@ -16,6 +16,8 @@ struct lane {
     enum lane_state state;
     struct paths paths;
     struct conn *conn;
+    struct way way;              // by which it was opened
+    bool better;                 // dialled beside one that stands, to take its place by a better way
     struct network_route route;  // by which it was opened; key "" when not known
     struct liveness_lesson lesson; // what was known of that network
     uint64_t began_ms, open_us;  // when it was dialled; when its stack began to open
@@ -25,6 +27,12 @@ struct lane {
 
 void lane_init(struct lane *l, struct uplink *u);
 void lane_dial(struct lane *l); // must be free
+void lane_dial_better(struct lane *l, const struct way *than); // the same, by a better way only, of which there must be one
+// Whether a stands on a better way than b.
+bool lane_is_better(const struct lane *a, const struct lane *b);
+bool lane_is_best(const struct lane *l); // there is no better way
+// For paths_options.
+bool lane_recall(struct paths *p, const struct addr *to, struct way *way);
 void lane_drop(struct lane *l); // ends whatever it is, and tells nobody
 // It stands, is not suspect and has its network.
 bool lane_is_good(const struct lane *l);

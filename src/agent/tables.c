@@ -123,6 +123,8 @@ static json_t *row_of_lane(const struct lane *l, bool with_relay)
     if (!f)
         return row;
     json_object_set_new(row, "path", json_string(f->path));
+    json_object_set_new(row, "transport", json_string(f->transport));
+    json_object_set_new(row, "mss", f->mss ? json_integer(f->mss) : json_null());
     json_object_set_new(row, "peer", json_string(addr_text(&f->peer, peer)));
     json_object_set_new(row, "trust", trust(l->conn));
     json_object_set_new(row, "rtt_ms", json_real(c->live.srtt_us / 1000.0));
@@ -205,6 +207,9 @@ static json_t *carrier(const struct agent *a)
     if (!f)
         return o;
     json_object_set_new(o, "path", json_string(f->path));
+    json_object_set_new(o, "transport", json_string(f->transport));
+    if (f->mss)
+        json_object_set_new(o, "mss", json_integer(f->mss));
     json_object_set_new(o, "peer", json_string(addr_text(&f->peer, peer)));
     json_object_set_new(o, "tls", json_string(f->tls_version));
     json_object_set_new(o, "issuer", json_string(f->tls_issuer));

@@ -86,6 +86,7 @@ static void on_park_over(struct timer *timer)
 static void keep(struct uplink *u);
 static void on_settle(struct wake *wake);
 static void on_hedge(struct timer *timer);
+static void on_better(struct timer *timer);
 
 static void on_retry(struct timer *timer)
 {
@@ -106,6 +107,7 @@ int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct b
     timer_init(&u->retry, on_retry);
     timer_init(&u->park, on_park_over);
     timer_init(&u->hedge, on_hedge);
+    timer_init(&u->better, on_better);
     wake_init(&u->settle, on_settle);
     for (size_t i = 0; i < UPLINK_LANES; i++)
         lane_init(&u->lanes[i], u);
@@ -117,7 +119,7 @@ int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct b
         return -1;
     u->paths_options = (struct paths_options){.dial = &u->dial_options, .routes = u->routes, .route_count = 1,
                                               .transports = c->transports.count ? c->transports : transports_usual,
-                                              .reach_ms = AGENT_OPEN_MS};
+                                              .reach_ms = AGENT_OPEN_MS, .on_network = lane_recall};
     return make_options(u, c, id, e);
 }
 
@@ -183,19 +185,26 @@ static bool is_rising(const struct lane *l) { return lane_is_rising(l); }
 
 static uint32_t open_ms(const struct uplink *u, bool ways);
 
+static struct lane *free_lane(struct uplink *u)
+{
+    for (size_t i = 0; i < UPLINK_LANES; i++) {
+        if (u->lanes[i].state == LANE_FREE)
+            return &u->lanes[i];
+    }
+    return NULL;
+}
+
 static void dial_one(struct uplink *u)
 {
+    struct lane *l = free_lane(u);
+    if (!l)
+        return;
     u->paths_options.open_ms = open_ms(u, u->others);
     u->dial_options.fresh = count(u, is_up) > count(u, lane_is_good);
-    for (size_t i = 0; i < UPLINK_LANES; i++) {
-        if (u->lanes[i].state != LANE_FREE)
-            continue;
-        timer_stop(u->w, &u->retry);
-        timer_set(u->w, &u->hedge, UPLINK_HEDGE_MS);
-        u->attempts++;
-        lane_dial(&u->lanes[i]);
-        return;
-    }
+    timer_stop(u->w, &u->retry);
+    timer_set(u->w, &u->hedge, UPLINK_HEDGE_MS);
+    u->attempts++;
+    lane_dial(l);
 }
 
 // A way that comes back shall be found at once: TCP repeats its SYN ever more seldom.
@@ -233,16 +242,19 @@ static void give_up_number(struct uplink *u, uint32_t number)
     u->given_up[u->given_up_count++] = number;
 }
 
-// The youngest of those that stand well, which has the fewest streams.
-static struct lane *youngest(struct uplink *u)
+// Of those that stand well the one on the worst way, or else the youngest, which has the fewest streams.
+static struct lane *least(struct uplink *u)
 {
-    struct lane *best = NULL;
+    struct lane *least = NULL;
     for (size_t i = 0; i < UPLINK_LANES; i++) {
         struct lane *l = &u->lanes[i];
-        if (lane_is_good(l) && (!best || l->conn->hello.carrier > best->conn->hello.carrier))
-            best = l;
+        if (!lane_is_good(l))
+            continue;
+        bool worse = !least || lane_is_better(least, l);
+        if (worse || (!lane_is_better(l, least) && l->conn->hello.carrier > least->conn->hello.carrier))
+            least = l;
     }
-    return best;
+    return least;
 }
 
 // When enough stand well, attempts may end, those on a network of the past may go, with all their streams, and what is one too many: a suspect one
@@ -252,7 +264,7 @@ static void retire(struct uplink *u)
     if (count(u, lane_is_good) < u->want)
         return;
     while (count(u, lane_is_good) > u->want) {
-        struct lane *l = youngest(u);
+        struct lane *l = least(u);
         give_up_number(u, l->conn->hello.carrier);
         lane_drop(l);
     }
@@ -264,6 +276,52 @@ static void retire(struct uplink *u)
             continue;
         give_up_number(u, l->conn->hello.carrier);
         lane_drop(l);
+    }
+}
+
+// --- better ways
+
+static void plan_better(struct uplink *u, uint64_t in_ms)
+{
+    static const uint32_t times[] = UPLINK_BETTER_MS;
+    size_t last = sizeof(times) / sizeof(times[0]) - 1;
+    const struct lane *l = least(u);
+    if (!l || lane_is_best(l)) {
+        timer_stop(u->w, &u->better);
+        u->better_round = 0;
+    } else if (in_ms || !timer_is_set(&u->better)) {
+        timer_set(u->w, &u->better, in_ms ? in_ms : times[u->better_round < last ? u->better_round : last]);
+    }
+}
+
+// The better way is made before the one that stands is broken: when it stands, retire() ends the other.
+static void on_better(struct timer *timer)
+{
+    struct uplink *u = container_of(timer, struct uplink, better);
+    const struct lane *worst = least(u);
+    struct lane *l = free_lane(u);
+    bool ends = u->out || u->session.goaway_sent || u->session.goaway_due || u->session.goaway_seen;
+    if (l && worst && !ends && !lane_is_best(worst) && count(u, is_rising) == 0) {
+        u->paths_options.open_ms = open_ms(u, true);
+        lane_dial_better(l, &worst->way);
+    }
+    u->better_round++;
+    plan_better(u, 0);
+}
+
+static void log_better(const struct lane *l)
+{
+    char where[URL_TEXT_MAX];
+    const struct link_facts *f = conn_facts(l->conn);
+    log_event(LOG_INFO, "moved to a better path", LS("relay", relay_url_where(&l->u->relay.url, where)), LS("path", f ? f->path : ""),
+              LS("transport", f ? f->transport : ""), LN("mss", f ? f->mss : 0));
+}
+
+static void drop_better(struct uplink *u)
+{
+    for (size_t i = 0; i < UPLINK_LANES; i++) {
+        if (lane_is_rising(&u->lanes[i]) && u->lanes[i].better)
+            lane_drop(&u->lanes[i]);
     }
 }
 
@@ -340,14 +398,19 @@ void uplink_on_lane_down(struct lane *l, const struct err *err, const struct fra
     struct uplink *u = l->u;
     struct err why = ERR_INIT;
     struct frame_welcome said = refusal ? *refusal : (struct frame_welcome){0};
-    bool was_up = l->state == LANE_UP, replaced = was_up && !lane_is_good(l);
+    bool was_up = l->state == LANE_UP, better = !was_up && l->better, replaced = was_up && !lane_is_good(l);
     err_copy(&why, err); // err and refusal live in what is dropped here
     err_whole(&why, u->last_error, sizeof(u->last_error));
-    u->paths_options.avoid = was_up ? (struct addr){0} : l->paths.reached;
+    if (!better)
+        u->paths_options.avoid = was_up ? (struct addr){0} : l->paths.reached;
     if (was_up)
         lane_ended(l, &why);
     lane_drop(l);
-    if (!uplink_is_up(u))
+    if (was_up)
+        drop_better(u); // it may be the way that is left
+    if (better && uplink_is_up(u))
+        log_event(LOG_DEBUG, "no better path", LS("reason", u->last_error));
+    else if (!uplink_is_up(u))
         none_left(u, &why, refusal ? &said : NULL, was_up);
     else if (was_up)
         lost_beside(u, &why, replaced);
@@ -365,6 +428,8 @@ void uplink_drop(struct uplink *u)
     }
     timer_stop(u->w, &u->retry);
     timer_stop(u->w, &u->hedge);
+    timer_stop(u->w, &u->better);
+    u->better_round = 0;
 }
 
 void uplink_on_suspect(struct uplink *u, struct carrier *c)
@@ -431,6 +496,7 @@ void uplink_on_network(struct uplink *u, enum network_event what)
         u->beside_ms = 0;
         keep(u);
     }
+    plan_better(u, UPLINK_BETTER_SOON_MS);
 }
 
 // --- up
@@ -532,6 +598,11 @@ bool uplink_on_lane_up(struct lane *l, const struct frame_welcome *welcome)
     if (first || fresh)
         u->ops->on_up(u, welcome, fresh);
     u->missing = false;
+    if (l->better) {
+        log_better(l);
+        u->better_round = 0;
+        timer_set(u->w, &u->better, UPLINK_BETTER_SOON_MS); // for the other carriers
+    }
     wake_post(u->w, &u->settle);
     return true;
 }
@@ -542,6 +613,7 @@ static void on_settle(struct wake *wake)
     struct uplink *u = container_of(wake, struct uplink, settle);
     retire(u);
     keep(u);
+    plan_better(u, 0);
 }
 
 // An attempt that hangs must not keep the others waiting, nor may a slow path be given up too soon for ever.

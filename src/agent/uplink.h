@@ -18,6 +18,8 @@
 #define UPLINK_LANES (AGENT_CARRIERS_MAX + 2) // those wanted, and what is being replaced
 #define UPLINK_BESIDE_MS 250  // between two attempts to put a carrier beside others that stand
 #define UPLINK_HEDGE_MS 2000  // while streams are held and none stands well: another attempt beside those that hang
+#define UPLINK_BETTER_MS {60000, 300000, 900000} // a better way is tried after these times, and then again and again after the last
+#define UPLINK_BETTER_SOON_MS 1000 // the same when the network has changed, or when one of several carriers has moved up
 #define UPLINK_REDIAL_MS 500  // a change of the network leaves younger attempts alone
 #define UPLINK_STEADY_MS 10000     // a carrier that stood this long,
 #define UPLINK_STEADY_BYTES 131072 // or carried this much, is replaced without any wait
@@ -58,6 +60,8 @@ struct uplink {
     bool peel;
     struct backoff backoff;
     struct timer retry, hedge, park;
+    struct timer better;        // when a better way is tried beside one that stands
+    unsigned better_round;      // how often it was
     struct wake settle; // after a carrier came up
     bool eager;                 // the next uplink_retry waits for nothing: what was lost had stood well
     uint64_t beside_ms;         // of the last attempt beside a carrier that stood

@@ -20,6 +20,9 @@ static const struct option own_options[] = {
     {"peel", 0, "auto|never", 0, "whether the inner TLS is taken off where nobody sits in between; default auto"},
     {"park", 0, "TIME", 0, "how long a session without a connection is kept; default 60s"},
     {"udp-idle", 0, "TIME", 0, "silent UDP conversations end after this; default 60s"},
+    {"mss", 0, "BYTES", 0,
+     "no TCP segment of the agents' connections is larger, in either direction (536 to 1460): where large packets vanish on the way to "
+     "all agents; each agent finds that out by itself too"},
     {"drain", 0, "TIME", 0, "after TERM or INT wait this long for streams to end; default 30s"},
     {"memory", 0, "SIZE", 0, "buffers of all agents together; default a quarter of the machine's memory"},
     {"memory-agent", 0, "SIZE", 0, "buffers of one agent; default 256M"},
@@ -93,13 +96,13 @@ static int parse_limits(const struct options *o, struct relay_options *r, struct
 {
     static const char *const peel[] = {"auto", "never", NULL};
     unsigned which = 0;
-    uint64_t park = 60000, idle = 60000, drain = 30000, ready = 0;
+    uint64_t park = 60000, idle = 60000, drain = 30000, ready = 0, mss = 0;
     r->memory_agent = 256u << 20;
     r->memory = (size_t)sysconf(_SC_PHYS_PAGES) / 4 * (size_t)sysconf(_SC_PAGESIZE);
     if (options_word(o, "peel", peel, &which, e) < 0 || options_ms(o, "park", &park, e) < 0 ||
         options_ms(o, "udp-idle", &idle, e) < 0 || options_ms(o, "drain", &drain, e) < 0 ||
         options_size(o, "memory", &r->memory, e) < 0 || options_size(o, "memory-agent", &r->memory_agent, e) < 0 ||
-        options_number(o, "ready-fd", 0, 65535, &ready, e) < 0)
+        options_number(o, "mss", 536, 1460, &mss, e) < 0 || options_number(o, "ready-fd", 0, 65535, &ready, e) < 0)
         return -1;
     const uint64_t day = 86400000;
     if (park > day || drain > day || idle > day || idle < 1000)
@@ -110,6 +113,7 @@ static int parse_limits(const struct options *o, struct relay_options *r, struct
         return err_set(e, ERR_USAGE, WHY_NONE, "culvert relay: --memory and --memory-agent start at 4M");
     r->ready_fd = options_has(o, "ready-fd") ? (int)ready : -1;
     r->peel_never = which == 1;
+    r->mss = (uint16_t)mss;
     r->park_ms = (uint32_t)park;
     r->udp_idle_ms = (uint32_t)idle;
     r->drain_ms = (uint32_t)drain;

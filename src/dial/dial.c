@@ -65,7 +65,8 @@ static struct link *outer_tls(struct link *l, const struct dial_options *o, cons
     if (!o->relay->tls)
         return l;
     return tls_over(l, &(struct tls_options){.ctx = o->outer, .outer = true, .host = name, .sni = o->sni,
-                                             .report = o->outer_report, .who = where, .h2 = o->transport == TRANSPORT_H2}, NULL);
+                                             .report = o->outer_report, .who = where, .pad = true,
+                                             .h2 = o->transport == TRANSPORT_H2}, NULL);
 }
 
 static struct link *ws_over(struct link *l, const struct dial_options *o)

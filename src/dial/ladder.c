@@ -12,17 +12,17 @@ void ladder_init(struct ladder *l, const struct transport_list *transports, size
     *l = (struct ladder){.transports = *transports, .routes = routes < LADDER_ROUTES ? routes : LADDER_ROUTES};
 }
 
-static size_t place(const struct ladder *l, enum transport t)
+static size_t place(const struct transport_list *l, enum transport t)
 {
     size_t i = 0;
-    while (i < l->transports.count && l->transports.of[i] != t)
+    while (i < l->count && l->of[i] != t)
         i++;
     return i;
 }
 
-bool ladder_better(const struct ladder *l, const struct way *a, const struct way *b)
+bool ladder_better(const struct transport_list *transports, const struct way *a, const struct way *b)
 {
-    size_t ta = place(l, a->transport), tb = place(l, b->transport);
+    size_t ta = place(transports, a->transport), tb = place(transports, b->transport);
     if (ta != tb)
         return ta < tb;
     return a->route != b->route ? a->route < b->route : a->mss == 0 && b->mss != 0;
@@ -54,7 +54,7 @@ static bool is_tried(const struct ladder *l, const struct way *way)
 
 static bool is_allowed(const struct ladder *l, const struct way *way)
 {
-    return !l->has_floor || ladder_better(l, way, &l->floor);
+    return !l->has_floor || ladder_better(&l->transports, way, &l->floor);
 }
 
 static void propose(struct choice *c, const struct way *way, uint64_t due_ms)

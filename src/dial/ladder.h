@@ -52,7 +52,7 @@ bool ladder_next(const struct ladder *l, uint64_t now_ms, struct way *out, uint6
 size_t ladder_start(struct ladder *l, const struct way *way, uint64_t now_ms);
 bool ladder_runs(const struct ladder *l); // some try is not over
 // Whether a is preferred to b: the transport counts more than the route, and that more than the segments' size.
-bool ladder_better(const struct ladder *l, const struct way *a, const struct way *b);
+bool ladder_better(const struct transport_list *transports, const struct way *a, const struct way *b);
 static inline bool way_equal(const struct way *a, const struct way *b)
 {
     return a->route == b->route && a->transport == b->transport && a->mss == b->mss;

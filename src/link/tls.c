@@ -24,7 +24,7 @@ struct tls {
     BIO_METHOD *method;
     bool server, outer, report, opened;
     bool inner; // its context checks pins
-    bool early, whole;
+    bool early, whole, pad;
     uint8_t alpn[256]; // length and bytes
     uint8_t pins[PINS_MAX][32];
     size_t pin_count;
@@ -400,6 +400,20 @@ static enum link_status recv_record(struct tls *t, struct buf **out)
     }
 }
 
+// --- padding
+
+// A server's flight is out, a client's first data comes.
+static void pad_opened(struct tls *t)
+{
+    if (!t->pad)
+        return;
+    if (t->records && !t->server)
+        records_pad(t->records, TLS_PAD);
+    else
+        SSL_set_block_padding(t->ssl, t->server ? 1 : TLS_PAD); // 1: none
+    t->pad = !t->server && !t->records;
+}
+
 // --- the six operations
 
 static enum link_status finish_open(struct tls *t)
@@ -415,6 +429,7 @@ static enum link_status finish_open(struct tls *t)
     t->opened = true;
     t->keyed_ms = t->link.w->now_ms;
     take_over_records(t);
+    pad_opened(t);
     return LINK_OK;
 }
 
@@ -544,6 +559,9 @@ static void tls_send(struct link *l, struct buf *b)
             b = NULL;
         } else {
             ok = SSL_write_ex(t->ssl, buf_data(b), b->len, &n) == 1;
+            if (t->pad)
+                SSL_set_block_padding(t->ssl, 1);
+            t->pad = false;
         }
         if (!ok) {
             fail_with(t, tls_queue_text());
@@ -655,6 +673,9 @@ struct link *tls_over(struct link *below, const struct tls_options *o, struct bu
     t->report = o->report;
     t->early = o->early;
     t->whole = o->whole;
+    t->pad = o->pad;
+    if (t->pad && t->server)
+        SSL_set_block_padding(ssl, TLS_PAD / 4);
     set_alpn(t, o);
     assert(o->pin_count <= PINS_MAX);
     t->pin_count = o->pin_count;

@@ -90,7 +90,7 @@ static const struct conn_ops front_conn_ops = {.on_hello = on_hello, .on_down = 
 void front_carrier(struct front_caller *k, struct link *ws)
 {
     struct front *f = k->f;
-    struct tls_options inner = {.ctx = f->inner, .server = true, .who = "agent"};
+    struct tls_options inner = {.ctx = f->inner, .server = true, .who = "agent", .pad = true};
     char peer[ADDR_TEXT_MAX];
     f->stats.upgraded++;
     log_event(LOG_DEBUG, "carrier asked for", LS("peer", addr_text(&k->peer, peer)),

@@ -92,7 +92,7 @@ static size_t resolve(const struct spec_addr *spec, struct addr *out, struct err
 static int open_port(struct relay *r, const struct spec_addr *spec, bool plain, struct err *e)
 {
     struct addr at[LISTEN_ADDRS];
-    struct listen_options o = {.at = at, .flags = TCP_CARRIER, .on_accept = on_accept};
+    struct listen_options o = {.at = at, .flags = TCP_CARRIER | TCP_SEGMENT(r->o->mss), .on_accept = on_accept};
     struct port *p = &r->ports[r->port_count];
     if (r->port_count == RELAY_PORTS_MAX)
         return err_set(e, ERR_USAGE, WHY_NONE, "at most %d --listen and --listen-plain", RELAY_PORTS_MAX);

@@ -19,6 +19,7 @@ struct relay_options {
     const char *const *paths;              // of the WebSocket; at least one
     size_t path_count;
     bool peel_never;
+    uint16_t mss;                          // the largest segment of agents' connections; 0: what the network says
     uint32_t park_ms, udp_idle_ms, drain_ms;
     size_t memory, memory_agent;           // bytes of buffers: in all, of one identity
     int ready_fd;                          // one JSON line with the addresses when up; -1: none

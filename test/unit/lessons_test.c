@@ -35,6 +35,49 @@ static void test_kept(void **state)
     temp_drop(dir);
 }
 
+static struct lessons_way way_to(const char *relay, const char *route, uint16_t mss)
+{
+    struct lessons_way way = {.mss = mss};
+    snprintf(way.relay, sizeof(way.relay), "%s", relay);
+    snprintf(way.route, sizeof(way.route), "%s", route);
+    return way;
+}
+
+static void test_ways(void **state)
+{
+    char dir[64], name[16];
+    temp_make(dir);
+    struct lessons l;
+    struct lessons_way way = way_to("a:443", "via p:3128", 1200), known;
+    struct liveness_lesson cut = {.cut_ms = 20000};
+    lessons_open(&l, dir);
+    assert_false(lessons_way(&l, home, "a:443", &known));
+    lessons_set_way(&l, home, &way, 1);
+    lessons_set(&l, home, &cut, 2); // neither makes the other forgotten
+    lessons_close(&l, 3);
+    lessons_open(&l, dir);
+    assert_true(lessons_way(&l, home, "a:443", &known));
+    assert_string_equal(known.route, "via p:3128");
+    assert_int_equal(known.mss, 1200);
+    assert_int_equal(lessons_get(&l, home).cut_ms, 20000);
+    assert_false(lessons_way(&l, "fedcba9876543210", "a:443", &known)); // another network
+    lessons_forget_way(&l, home, "a:443", 4);
+    assert_false(lessons_way(&l, home, "a:443", &known));
+    for (unsigned i = 0; i < LESSONS_WAYS + 2; i++) {
+        snprintf(name, sizeof(name), "r%u:443", i);
+        way = way_to(name, "direct", (uint16_t)(1200 + i));
+        lessons_set_way(&l, home, &way, 5);
+    }
+    lessons_close(&l, 6);
+    lessons_open(&l, dir);
+    assert_false(lessons_way(&l, home, "r1:443", &known)); // the oldest are gone
+    assert_true(lessons_way(&l, home, "r2:443", &known) && known.mss == 1202);
+    assert_true(lessons_way(&l, home, "r5:443", &known) && known.mss == 1205);
+    assert_false(lessons_way(&l, home, "", &known));
+    lessons_close(&l, 7);
+    temp_drop(dir);
+}
+
 static void test_bounded(void **state)
 {
     char dir[64], key[17];
@@ -58,7 +101,7 @@ static void test_nonsense(void **state)
 {
     static const char *const texts[] = {
         "", "[", "[1]", "{\"x\":3}", "{\"0123456789abcdef\":{\"cut_ms\":-1}}", "{\"0123456789abcdef\":{\"cut_ms\":99999999}}",
-        "{\"../../etc/passwd\":{\"cut_ms\":10000}}",
+        "{\"0123456789abcdef\":{\"cut_ms\":-1,\"ways\":{\"a\":3}}}", "{\"../../etc/passwd\":{\"cut_ms\":10000}}",
     };
     char dir[64], path[128];
     temp_make(dir);
@@ -78,6 +121,7 @@ static void test_nonsense(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kept), cmocka_unit_test(test_bounded), cmocka_unit_test(test_nonsense)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kept), cmocka_unit_test(test_ways), cmocka_unit_test(test_bounded),
+                                       cmocka_unit_test(test_nonsense)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
