@@ -31,7 +31,7 @@ const struct option connect_options[] = {
     {"host", 0, "NAME", 0, "the Host header, and the name the web certificate must be for, instead of the relay URL's"},
     {"sni", 0, "NAME|none", 0,
      "the name in TLS's SNI, and the one the web certificate must be for, instead of the host's; none: no SNI is sent"},
-    {"header", 0, "'Name: value'", OPT_MANY, "a further header of the requests to the relay, for fronts that ask for one"},
+    {"header", 0, "'Name: value'", OPT_MANY | OPT_BLANK, "a further header of the requests to the relay, for fronts that ask for one"},
     {"peel", 0, "auto|never", 0, "whether the inner TLS is taken off where nobody sits in between; default auto"},
     {NULL},
 };

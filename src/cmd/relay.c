@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "cmd/command.h"
+#include "relay/decoy.h"
 #include "relay/relay.h"
 #include "wire/spec.h"
 #include "wire/url.h"
@@ -12,11 +13,21 @@ static const struct option own_options[] = {
     {"listen", 0, "ADDR", OPT_MANY,
      "serve WebSocket Secure here; a bare port means all addresses; default *:443, or "
      "*:$PORT where PORT is set"},
-    {"listen-plain", 0, "ADDR", OPT_MANY, "serve plain WebSocket here, behind a front that ends TLS"},
+    {"listen-plain", 0, "ADDR", OPT_MANY,
+     "serve plain WebSocket here, behind a front that ends TLS; a port written $PORT is the environment's, here and above"},
+    {"redirect", 0, "ADDR", OPT_MANY, "answer plain HTTP here, as on port 80, with a redirect to https"},
     {"url", 0, "RELAY", 0, "how agents reach this relay, for invitations; default: the certificate's first name"},
     {"cert", 0, "FILE", 0, "web certificate (PEM, leaf first); default: what `culvert cert` installed"},
     {"key", 0, "FILE", 0, "its private key"},
-    {"path", 0, "PATH", OPT_MANY, "path of the WebSocket; default /"},
+    {"path", 0, "PATH", OPT_MANY, "path of the WebSocket; default /; several: any of them"},
+    {"decoy", 0, "URL", 0,
+     "http://host[:port] or https://host[:port]: whatever is none of ours goes there and its answer back, so that strangers "
+     "see that server; default: an ordinary 404"},
+    {"trust-front", 0, "CIDR", OPT_MANY,
+     "believe fronts at these addresses (nginx, a load balancer) what they say of their callers: X-Forwarded-For, "
+     "X-Forwarded-Proto, and --proxy-protocol; default: nobody"},
+    {"proxy-protocol", 0, NULL, 0,
+     "connections from --trust-front begin with a PROXY protocol header, version 1 or 2, and are dropped without one"},
     {"peel", 0, "auto|never", 0, "whether the inner TLS is taken off where nobody sits in between; default auto"},
     {"park", 0, "TIME", 0, "how long a session without a connection is kept; default 60s"},
     {"udp-idle", 0, "TIME", 0, "silent UDP conversations end after this; default 60s"},
@@ -32,10 +43,24 @@ static const struct option own_options[] = {
 static const struct option *const tables[] = {own_options, NULL};
 
 struct parsed {
-    struct spec_addr *listen, *plain;
+    struct spec_addr *listen, *plain, *redirect;
+    struct cidr *trusted;
+    struct proxy_url decoy;
     const char **paths;
     struct relay_options r;
 };
+
+#define TRUSTED_MAX 64 // --trust-front
+
+// "$PORT" and "*:$PORT", as a platform's configuration would have it, where no shell puts the number in.
+static const char *with_port(const char *text, char *out, size_t size)
+{
+    const char *port = getenv("PORT"), *at = strstr(text, "$PORT");
+    if (!at || at[5] || !port)
+        return text;
+    snprintf(out, size, "%.*s%s", (int)(at - text), text, port);
+    return out;
+}
 
 static int parse_listen(const struct options *o, const char *name, struct spec_addr **out, size_t *count, struct err *e)
 {
@@ -45,7 +70,8 @@ static int parse_listen(const struct options *o, const char *name, struct spec_a
         return err_set(e, ERR_FAILED, WHY_NONE, "out of memory");
     for (size_t i = 0; i < *count; i++) {
         const struct option_value *v = options_nth(o, name, i);
-        if (spec_addr_parse(&(*out)[i], v->text, "*", e) < 0) {
+        char text[SPEC_TEXT_MAX];
+        if (spec_addr_parse(&(*out)[i], with_port(v->text, text, sizeof text), "*", e) < 0) {
             err_prefix(e, "%s", v->place);
             return -1;
         }
@@ -80,6 +106,39 @@ static int parse_paths(const struct options *o, struct parsed *p, struct err *e)
     if (!p->r.path_count)
         p->paths[p->r.path_count++] = "/";
     return 0;
+}
+
+static int parse_fronts(const struct options *o, struct parsed *p, struct err *e)
+{
+    size_t count = p->r.trusted_count = options_count(o, "trust-front");
+    p->r.proxy_protocol = options_has(o, "proxy-protocol");
+    if (count > TRUSTED_MAX)
+        return err_set(e, ERR_USAGE, WHY_NONE, "--trust-front: at most %d of them", TRUSTED_MAX);
+    if (p->r.proxy_protocol && count == 0)
+        return err_set(e, ERR_USAGE, WHY_NONE,
+                       "--proxy-protocol is for listed fronts only: add --trust-front with the address they connect from");
+    p->trusted = calloc(count + 1, sizeof *p->trusted);
+    if (!p->trusted)
+        return err_set(e, ERR_FAILED, WHY_NONE, "out of memory");
+    for (size_t i = 0; i < count; i++) {
+        const struct option_value *v = options_nth(o, "trust-front", i);
+        if (!cidr_parse(&p->trusted[i], v->text))
+            return options_bad(v, e, "write an address or a block of them: 10.0.0.7, 10.0.0.0/8, [fd00::]/8");
+    }
+    p->r.trusted = p->trusted;
+    return 0;
+}
+
+static int parse_decoy(const struct options *o, struct parsed *p, struct err *e)
+{
+    const char *text = options_get(o, "decoy");
+    if (!text)
+        return 0;
+    p->r.decoy = &p->decoy;
+    if (decoy_url_parse(&p->decoy, text, e) == 0)
+        return 0;
+    err_prefix(e, "--decoy");
+    return -1;
 }
 
 static int parse_url(const struct options *o, struct err *e)
@@ -123,8 +182,9 @@ static int parse_limits(const struct options *o, struct relay_options *r, struct
 static int parse(struct options *o, struct parsed *p, struct err *e)
 {
     if (parse_listen(o, "listen", &p->listen, &p->r.listen_count, e) < 0 ||
-        parse_listen(o, "listen-plain", &p->plain, &p->r.plain_count, e) < 0 || default_listen(p, e) < 0 ||
-        parse_paths(o, p, e) < 0 || parse_url(o, e) < 0 || parse_limits(o, &p->r, e) < 0)
+        parse_listen(o, "listen-plain", &p->plain, &p->r.plain_count, e) < 0 ||
+        parse_listen(o, "redirect", &p->redirect, &p->r.redirect_count, e) < 0 || default_listen(p, e) < 0 ||
+        parse_paths(o, p, e) < 0 || parse_fronts(o, p, e) < 0 || parse_decoy(o, p, e) < 0 || parse_url(o, e) < 0 || parse_limits(o, &p->r, e) < 0)
         return -1;
     p->r.cert = options_get(o, "cert");
     p->r.key = options_get(o, "key");
@@ -132,6 +192,7 @@ static int parse(struct options *o, struct parsed *p, struct err *e)
         return err_set(e, ERR_USAGE, WHY_NONE, "culvert relay: --cert and --key belong together: give both or neither");
     p->r.listen = p->listen;
     p->r.plain = p->plain;
+    p->r.redirect = p->redirect;
     p->r.paths = p->paths;
     p->r.url = options_get(o, "url");
     return 0;
@@ -149,6 +210,8 @@ static int run(struct options *o, struct err *e)
     free(state);
     free(p.listen);
     free(p.plain);
+    free(p.redirect);
+    free(p.trusted);
     free(p.paths);
     return status;
 }
@@ -164,7 +227,9 @@ const struct command command_relay = {
     .examples = "  culvert cert selfsigned --host relay.example      once, or: culvert cert request …\n"
                 "  culvert relay                                     on port 443\n"
                 "  culvert relay --listen *:8443 --state ./state     somewhere else\n"
-                "  culvert relay --listen-plain 127.0.0.1:8080       behind nginx or HAProxy\n"
+                "  culvert relay --listen-plain 127.0.0.1:8080 --trust-front 127.0.0.1 --path /t   behind nginx or HAProxy\n"
+                "  culvert relay --listen-plain '*:$PORT'            on a platform that ends TLS and sets PORT\n"
+                "  culvert relay --redirect 80 --decoy http://127.0.0.1:8000     strangers see that web server\n"
                 "  culvert invite --name site7 --allow 10.1.2.3:22   lets an agent in\n",
     .tables = tables,
     .run = run,

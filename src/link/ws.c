@@ -534,6 +534,12 @@ static const char *check_request(const struct http_head *h, const char *protocol
     return NULL;
 }
 
+bool ws_is_good_upgrade(const struct http_head *request, const char *protocol)
+{
+    const char *why;
+    return check_request(request, protocol, &why) == NULL;
+}
+
 static void send_text(struct ws *ws, const char *text)
 {
     link_send(ws->link.below, buf_copy(&ws->link.w->pool, text, strlen(text)));

@@ -25,6 +25,8 @@ enum advice ws_advice(const struct http_head *h);
 struct link *ws_server_over(struct link *below, const struct http_head *request, const char *protocol, struct buf *rest);
 // True for a request that asks for a WebSocket at all (Upgrade: websocket); whether it is right shows in ws_server_over.
 bool ws_is_upgrade(const struct http_head *request);
+// True where ws_server_over would answer with 101.
+bool ws_is_good_upgrade(const struct http_head *request, const char *protocol);
 
 // For conformance suites: messages instead of a stream. With it, recv's buffers carry type and FIN of their frame in
 // the last call's out-parameters, and ws_send_frame sends fragments; text is checked as UTF-8 while it streams.

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/log.h"
+#include "link/announced.h"
 #include "link/tls.h"
 
 static void bury(struct grave *g)
@@ -103,15 +104,47 @@ void front_carrier(struct front_caller *k, struct link *ws)
 
 // The connection's life ------------------------------------------------------------------------------------------
 
+// Who is at the other end is known now, from the socket or from the PROXY header.
+static void know(struct front_caller *k)
+{
+    const struct front *f = k->f;
+    const struct link_facts *facts = k->top->facts;
+    if (k->announced && facts && facts->peer.len)
+        k->near = k->peer = facts->peer;
+    k->trusted = front_trusts(f, &k->near);
+    k->single = !front_speaks_for_many(f, k->kind, &k->near);
+}
+
+static void note_unannounced(struct front_caller *k)
+{
+    struct front *f = k->f;
+    char peer[ADDR_TEXT_MAX];
+    if (f->stats.unannounced++ && f->w->now_ms - f->unannounced_ms < FRONT_WARN_MS)
+        return;
+    f->unannounced_ms = f->w->now_ms;
+    log_event(LOG_WARN, "a front sent no PROXY header; let it send one, or take --proxy-protocol away",
+              LS("front", addr_text(&k->near, peer)), LS("reason", err_text(&k->announced->err)));
+}
+
 static void on_open(struct front_caller *k)
 {
     enum link_status rc = link_open(k->top);
     if (rc == LINK_FAILED) {
-        k->f->stats.tls_failed++;
+        if (k->announced && k->announced->err.why == WHY_PROTOCOL)
+            note_unannounced(k);
+        else
+            k->f->stats.tls_failed++;
         front_end_saying(k, "TLS", &k->top->err);
-    } else if (rc == LINK_OK && k->top->facts && !strcmp(k->top->facts->alpn, "h2")) {
+    }
+    if (rc != LINK_OK)
+        return;
+    know(k);
+    if (front_is_crowded(k)) {
+        k->f->stats.turned_away++;
+        front_end(k);
+    } else if (k->top->facts && !strcmp(k->top->facts->alpn, "h2")) {
         front_h2(k);
-    } else if (rc == LINK_OK) {
+    } else {
         front_head_start(k);
     }
 }
@@ -145,37 +178,20 @@ static void on_deadline(struct timer *t)
 
 // Coming in -----------------------------------------------------------------------------------------------------
 
-// One IPv6 customer has a whole /64.
-static bool same_place(const struct addr *a, const struct addr *b)
-{
-    if (a->len && b->len && a->sa.sa_family == AF_INET6 && b->sa.sa_family == AF_INET6)
-        return !memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, 8);
-    return addr_equal_host(a, b);
-}
-
-static bool too_many_of(const struct front *f, const struct addr *peer, unsigned max)
-{
-    unsigned n = 0;
-    list_each(&f->callers, it)
-    {
-        const struct front_caller *k = list_entry(it, struct front_caller, node);
-        n += !k->plain && !k->excused && same_place(&k->peer, peer);
-    }
-    return n >= max;
-}
-
-// max: of that address; 0: any number.
-static struct front_caller *caller_new(struct front *f, const struct addr *peer, bool plain, unsigned max)
+// max: of that address; 0: any number, since it is no one caller's.
+static struct front_caller *caller_new(struct front *f, const struct addr *peer, enum front_kind kind, unsigned max)
 {
     struct front_caller *k;
     f->stats.accepted++;
-    if (f->count >= FRONT_CALLERS_MAX || (max && too_many_of(f, peer, max)) || !(k = calloc(1, sizeof *k))) {
+    if (f->count >= FRONT_CALLERS_MAX || (max && front_count_of(f, peer) >= max) || !(k = calloc(1, sizeof *k))) {
         f->stats.turned_away++;
         return NULL;
     }
     k->f = f;
-    k->plain = plain;
-    k->peer = *peer;
+    k->kind = kind;
+    k->single = max > 0;
+    k->https = kind == FRONT_WEB;
+    k->peer = k->near = *peer;
     wake_init(&k->wake, on_wake);
     timer_init(&k->deadline, on_deadline);
     list_push(&f->callers, &k->node);
@@ -184,16 +200,19 @@ static struct front_caller *caller_new(struct front *f, const struct addr *peer,
     return k;
 }
 
-void front_accept(struct front *f, struct link *link, const struct addr *peer, bool plain)
+void front_accept(struct front *f, struct link *link, const struct addr *peer, enum front_kind kind)
 {
-    struct front_caller *k = plain || f->web ? caller_new(f, peer, plain, plain ? 0 : FRONT_ADDRESS_MAX) : NULL;
+    unsigned max = front_speaks_for_many(f, kind, peer) ? 0 : FRONT_ADDRESS_MAX;
+    struct front_caller *k = kind != FRONT_WEB || f->web ? caller_new(f, peer, kind, max) : NULL;
     if (!k) {
         link_close(link);
         return;
     }
     struct tls_options outer = {.ctx = f->web, .server = true, .outer = true, .who = "caller"};
+    if (f->announced && front_trusts(f, peer))
+        k->announced = link = announced_over(link);
     k->stage = FRONT_TLS;
-    k->top = plain ? link : tls_over(link, &outer, NULL);
+    k->top = kind == FRONT_WEB ? tls_over(link, &outer, NULL) : link;
     link_own(k->top, &k->wake);
     timer_set(f->w, &k->deadline, FRONT_TLS_MS);
     wake_post(f->w, &k->wake);
@@ -201,7 +220,7 @@ void front_accept(struct front *f, struct link *link, const struct addr *peer, b
 
 struct front_caller *front_adopt(struct front *f, struct link *link, const struct addr *peer)
 {
-    struct front_caller *k = caller_new(f, peer, true, 0);
+    struct front_caller *k = caller_new(f, peer, FRONT_PLAIN, 0);
     if (k)
         front_carrier(k, link);
     else
@@ -211,10 +230,13 @@ struct front_caller *front_adopt(struct front *f, struct link *link, const struc
 
 struct front_caller *front_stream(struct front_caller *parent, struct link *link)
 {
-    struct front_caller *k = caller_new(parent->f, &parent->peer, parent->plain, parent->plain ? 0 : FRONT_STREAMS_MAX);
+    struct front_caller *k = caller_new(parent->f, &parent->peer, parent->kind, parent->single ? FRONT_STREAMS_MAX : 0);
     if (!k)
         return NULL;
     k->parent = parent;
+    k->near = parent->near;
+    k->trusted = parent->trusted;
+    k->https = parent->https;
     k->top = link;
     link_own(link, &k->wake);
     front_head_start(k);

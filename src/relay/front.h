@@ -20,6 +20,8 @@
 #define FRONT_HEAD_MS 10000
 #define FRONT_ANSWER_MS 3000   // for the peer to take an answer and close
 #define FRONT_STORE_MS 15000   // from HELLO to the store's answer
+#define FRONT_WARN_MS 60000    // between two lines about the same
+#define FRONT_HEADERS_MAX 8192
 #define FRONT_DRAIN_MAX 65536  // bytes of a request's body that are read and dropped
 
 struct front_caller;
@@ -38,7 +40,13 @@ struct front_owner {
 extern const struct front_owner *const front_owners[]; // in order, the last one claims everything
 
 struct front_stats {
-    uint64_t accepted, turned_away, tls_failed, late, not_found, bad, upgraded;
+    uint64_t accepted, turned_away, tls_failed, unannounced, late, not_found, decoyed, redirected, bad, upgraded;
+};
+
+enum front_kind {
+    FRONT_WEB,      // our TLS
+    FRONT_PLAIN,    // none of ours: behind a front
+    FRONT_REDIRECT, // plain HTTP: to https, and nothing else
 };
 
 struct front {
@@ -46,6 +54,12 @@ struct front {
     SSL_CTX *web, *inner; // owned; web may be NULL when there are plain listeners only
     const char *const *paths;
     size_t path_count;
+    const struct cidr *trusted; // fronts that are believed what they say of their callers
+    size_t trusted_count;
+    bool announced;             // connections from those begin with a PROXY protocol header
+    struct decoy *decoy;        // NULL: strangers get a 404
+    const char *redirect_host;  // for requests without Host; NULL: those get a 404
+    uint16_t redirect_port;
     bool peel;
     void *owner;
     // HELLO is in: answer later with conn_welcome (after front_take) or conn_refuse on caller->conn.
@@ -54,6 +68,7 @@ struct front {
     struct list callers, hubs;
     unsigned count; // of callers that are not excused
     struct front_stats stats;
+    uint64_t unannounced_ms; // of the last line about it
 };
 
 enum front_stage { FRONT_TLS, FRONT_HEAD, FRONT_OWNED, FRONT_ANSWERED, FRONT_CARRIER, FRONT_HUB };
@@ -62,10 +77,15 @@ struct front_caller {
     struct list node;
     struct front *f;
     enum front_stage stage;
-    bool plain;
+    enum front_kind kind;
     bool excused; // not counted: somebody known
-    struct addr peer;
+    bool trusted; // the connection's other end is a front that is believed
+    bool single;  // peer is one caller's address, so that it counts
+    bool https;   // the caller came by TLS, as far as is known
+    struct addr near; // the connection's other end
+    struct addr peer; // the caller: the same, or what a trusted front said
     struct link *top;  // until there is a conn, or a hub
+    struct link *announced; // below it, where a PROXY header is expected
     struct h2 *hub;               // HTTP/2: its streams are callers too,
     struct front_caller *parent;  // and this is the connection of one; NULL: its own
     struct conn *conn;
@@ -85,9 +105,8 @@ struct front_caller {
 
 void front_init(struct front *f, struct worker *w);
 void front_fini(struct front *f); // closes all callers
-// A connection: `link` is an open tcp link, owned from now on. plain: no TLS of ours, and a front whose address is
-// everybody's.
-void front_accept(struct front *f, struct link *link, const struct addr *peer, bool plain);
+// A connection: `link` is an open tcp link, owned from now on.
+void front_accept(struct front *f, struct link *link, const struct addr *peer, enum front_kind kind);
 void front_set_web(struct front *f, SSL_CTX *web); // owns it; for new callers
 // The caller is known: takes its carrier out of the front and frees the caller.
 struct conn *front_take(struct front_caller *k);
@@ -110,6 +129,13 @@ void front_drain(struct front *f); // HTTP/2 callers shall make no further reque
 void front_h2(struct front_caller *k); // has agreed on HTTP/2
 void front_h2_end(struct front_caller *k);
 
+// crowd.c: who counts as whom.
+bool front_trusts(const struct front *f, const struct addr *a);
+// Without a list, whoever comes to a plain listener is a front that speaks for many.
+bool front_speaks_for_many(const struct front *f, enum front_kind kind, const struct addr *peer);
+unsigned front_count_of(const struct front *f, const struct addr *peer);
+bool front_is_crowded(const struct front_caller *k); // too many callers of its address
+
 // front_http.c: what an owner does with its request.
 bool front_is_our_path(const struct front *f, struct http_text target); // without its query
 // The request's body, framing taken off: LINK_END behind its last byte. LINK_FAILED: end the caller.
@@ -121,8 +147,15 @@ static inline void front_send(struct front_caller *k, struct buf *b) { link_send
 static inline size_t front_room(struct front_caller *k) { return link_room(k->top); }
 // The answer is whole: the caller's next request, or the end of its connection. Not the owner's any more.
 void front_done(struct front_caller *k);
-// All of the above with a page that says just that.
+// All of the above with a page that says just that; headers: at most FRONT_HEADERS_MAX, with 30 bytes more.
 void front_answer(struct front_caller *k, int status, const char *reason, const char *headers);
+
+// Whether the caller has gone, as far as that shows without taking anything from its next request: for owners that
+// let it wait. It may still come as a wake where this said false.
+bool front_is_gone(struct front_caller *k);
+
+// forwarded.c: what a trusted front says of the caller in this request's head.
+void front_believe(struct front_caller *k, const struct http_head *h);
 
 // For front.c
 void front_head_start(struct front_caller *k);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "relay/decoy.h"
 #include "relay/front.h"
 
 #define HEAD_ROOM (HTTP_HEAD_MAX + BUF_SIZE)
@@ -11,7 +12,7 @@
 
 void front_say(struct front_caller *k, int status, const char *reason, const char *headers, uint64_t length)
 {
-    char text[2048], date[40];
+    char text[BUF_ROOM], date[40];
     time_t now = time(NULL);
     struct tm tm;
     k->keep = k->keep && k->body.state == SKIP_OVER; // what is left of the body would be the next request
@@ -23,7 +24,7 @@ void front_say(struct front_caller *k, int status, const char *reason, const cha
 
 void front_answer(struct front_caller *k, int status, const char *reason, const char *headers)
 {
-    char page[160], lines[1024];
+    char page[160], lines[FRONT_HEADERS_MAX];
     int size = snprintf(page, sizeof page, "<html><head><title>%d %s</title></head><body><h1>%d %s</h1></body></html>\r\n",
                         status, reason, status, reason);
     snprintf(lines, sizeof lines, "Content-Type: text/html\r\n%s", headers);
@@ -71,6 +72,17 @@ void front_drop_rest(struct front_caller *k)
 }
 
 // Bodies ----------------------------------------------------------------------------------------------------------
+
+bool front_is_gone(struct front_caller *k)
+{
+    struct buf *b;
+    if (!bufq_empty(&k->rest))
+        return false;
+    enum link_status rc = link_recv(k->top, &b);
+    if (rc == LINK_OK)
+        bufq_push(&k->rest, b);
+    return rc == LINK_FAILED; // an end in order may be a caller that says no more and still listens
+}
 
 static enum link_status pull(struct front_caller *k, struct buf **out)
 {
@@ -141,9 +153,17 @@ static void route(struct front_caller *k, const struct http_head *h, size_t used
     const struct front_owner *const *at = front_owners;
     keep_rest(k, used);
     k->head = NULL;
+    front_believe(k, h);
     k->keep = h->minor >= 1 && !http_has_token(h, "Connection", "close");
     k->head_only = http_text_is(h->method, "HEAD");
     http_skip_start(&k->body, h); // no length announced: no body
+    if (front_is_crowded(k)) {
+        k->f->stats.turned_away++;
+        k->keep = false;
+        front_answer(k, 503, "Service Unavailable", "");
+        free(head);
+        return;
+    }
     while (!(*at)->claims(k, h))
         at++;
     k->owner = *at;
@@ -158,6 +178,11 @@ static void refuse_head(struct front_caller *k, int status, const char *reason)
 {
     k->f->stats.bad++;
     k->keep = k->head_only = false;
+    if (k->f->decoy && k->kind != FRONT_REDIRECT) {
+        keep_rest(k, 0);
+        decoy_raw(k);
+        return;
+    }
     front_answer(k, status, reason, "");
 }
 

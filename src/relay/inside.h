@@ -9,6 +9,7 @@
 #include "forward/entry.h"
 #include "forward/forward.h"
 #include "forward/listen.h"
+#include "relay/decoy.h"
 #include "relay/front.h"
 #include "relay/relay.h"
 #include "session/budget.h"
@@ -17,7 +18,7 @@
 #include "trust/identity.h"
 #include "trust/keeper.h"
 
-#define RELAY_PORTS_MAX 32    // --listen and --listen-plain
+#define RELAY_PORTS_MAX 32    // --listen, --listen-plain and --redirect
 #define MEMBER_VISITS_MAX 64  // sessions of one identity
 #define VISIT_CARRIERS_MAX 12   // carriers of one session: an agent's eight, and suspect ones that are being replaced
 #define MEMBER_STREAMS_MAX 8192 // of all its sessions together, either way
@@ -29,10 +30,10 @@
 
 struct relay;
 
-struct port { // one --listen or --listen-plain
+struct port { // one --listen, --listen-plain or --redirect
     struct relay *r;
     struct listener *listener;
-    bool plain;
+    enum front_kind kind;
 };
 
 struct relay_stats {
@@ -50,6 +51,7 @@ struct relay {
     bool fw_up;
     struct budget budget;
     struct front front;
+    struct relay_url url; // --url, parsed
     struct port ports[RELAY_PORTS_MAX];
     size_t port_count;
     struct list members;

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which request is whose: the table, and its simple owners.
 #include "link/ws.h"
-#include "relay/front.h"
+#include "relay/owners.h"
 
 // Native: a WebSocket on one of our paths with our subprotocol -----------------------------------------------------
 
 static bool native_claims(const struct front_caller *k, const struct http_head *h)
 {
-    return ws_is_upgrade(h) && front_is_our_path(k->f, h->target) &&
-           http_has_token(h, "Sec-WebSocket-Protocol", WS_SUBPROTOCOL);
+    return front_is_our_path(k->f, h->target) && ws_is_good_upgrade(h, WS_SUBPROTOCOL);
 }
 
 static void native_take(struct front_caller *k, const struct http_head *h)
@@ -37,4 +36,4 @@ static void nothing_take(struct front_caller *k, const struct http_head *h)
 
 static const struct front_owner nothing = {.name = "nothing", .claims = claims_all, .take = nothing_take};
 
-const struct front_owner *const front_owners[] = {&native, &nothing};
+const struct front_owner *const front_owners[] = {&front_redirect, &native, &front_decoy, &nothing};

@@ -61,7 +61,7 @@ static int load_keys(struct relay *r, struct err *e)
 static void on_accept(void *owner, struct link *link, const struct addr *peer)
 {
     struct port *p = owner;
-    front_accept(&p->r->front, link, peer, p->plain);
+    front_accept(&p->r->front, link, peer, p->kind);
 }
 
 static void on_full(struct front *f, bool full)
@@ -89,16 +89,17 @@ static size_t resolve(const struct spec_addr *spec, struct addr *out, struct err
     return n;
 }
 
-static int open_port(struct relay *r, const struct spec_addr *spec, bool plain, struct err *e)
+static int open_port(struct relay *r, const struct spec_addr *spec, enum front_kind kind, struct err *e)
 {
+    static const char *const protocols[] = {"wss", "ws", "http"};
     struct addr at[LISTEN_ADDRS];
     struct listen_options o = {.at = at, .flags = TCP_CARRIER | TCP_SEGMENT(r->o->mss), .on_accept = on_accept};
     struct port *p = &r->ports[r->port_count];
     if (r->port_count == RELAY_PORTS_MAX)
-        return err_set(e, ERR_USAGE, WHY_NONE, "at most %d --listen and --listen-plain", RELAY_PORTS_MAX);
+        return err_set(e, ERR_USAGE, WHY_NONE, "at most %d --listen, --listen-plain and --redirect", RELAY_PORTS_MAX);
     if (!listen_addrs(spec, at, &o.count, &o.dual) && !(o.count = resolve(spec, at, e)))
         return -1;
-    *p = (struct port){.r = r, .plain = plain};
+    *p = (struct port){.r = r, .kind = kind};
     o.owner = p;
     p->listener = listener_open(r->w, &o, e);
     if (!p->listener)
@@ -107,17 +108,20 @@ static int open_port(struct relay *r, const struct spec_addr *spec, bool plain, 
     char text[ADDR_TEXT_MAX];
     for (size_t i = 0; listener_addr(p->listener, i); i++)
         log_event(LOG_INFO, "listening", LS("address", addr_text(listener_addr(p->listener, i), text)),
-                  LS("protocol", plain ? "ws" : "wss"));
+                  LS("protocol", protocols[kind]));
     return 0;
 }
 
 static int open_ports(struct relay *r, struct err *e)
 {
     for (size_t i = 0; i < r->o->listen_count; i++)
-        if (open_port(r, &r->o->listen[i], false, e) < 0)
+        if (open_port(r, &r->o->listen[i], FRONT_WEB, e) < 0)
             return -1;
     for (size_t i = 0; i < r->o->plain_count; i++)
-        if (open_port(r, &r->o->plain[i], true, e) < 0)
+        if (open_port(r, &r->o->plain[i], FRONT_PLAIN, e) < 0)
+            return -1;
+    for (size_t i = 0; i < r->o->redirect_count; i++)
+        if (open_port(r, &r->o->redirect[i], FRONT_REDIRECT, e) < 0)
             return -1;
     return 0;
 }
@@ -158,12 +162,12 @@ static int write_place(struct relay *r, struct err *e)
     return *place.url ? relay_state_set_place(r->o->state, &place, e) : 0;
 }
 
-static json_t *addresses(const struct relay *r, bool plain)
+static json_t *addresses(const struct relay *r, enum front_kind kind)
 {
     json_t *list = json_array();
     char text[ADDR_TEXT_MAX];
     for (size_t p = 0; p < r->port_count; p++)
-        for (size_t i = 0; r->ports[p].plain == plain && listener_addr(r->ports[p].listener, i); i++)
+        for (size_t i = 0; r->ports[p].kind == kind && listener_addr(r->ports[p].listener, i); i++)
             json_array_append_new(list, json_string(addr_text(listener_addr(r->ports[p].listener, i), text)));
     return list;
 }
@@ -172,7 +176,8 @@ static void tell_ready(const struct relay *r)
 {
     if (r->o->ready_fd < 0)
         return;
-    json_t *o = json_pack("{s:o,s:o}", "listen", addresses(r, false), "listen_plain", addresses(r, true));
+    json_t *o = json_pack("{s:o,s:o,s:o}", "listen", addresses(r, FRONT_WEB), "listen_plain", addresses(r, FRONT_PLAIN),
+                          "redirect", addresses(r, FRONT_REDIRECT));
     char *text = json_dumps(o, JSON_COMPACT), *line = NULL;
     int len = text ? asprintf(&line, "%s\n", text) : -1;
     if (len < 0 || write(r->o->ready_fd, line, (size_t)len) != len) // one write: whoever reads a bit, reads it all
@@ -317,6 +322,35 @@ static void start_control(struct relay *r)
     err_fini(&e);
 }
 
+// Where the redirect leads: the URL that agents use, as far as it is known.
+static void set_redirect(struct relay *r)
+{
+    struct err e = ERR_INIT;
+    r->front.redirect_port = has_tls(r) ? addr_port(listener_addr(r->ports[0].listener, 0)) : 443;
+    if (r->o->url && relay_url_parse(&r->url, r->o->url, &e) == 0) {
+        r->front.redirect_host = r->url.host;
+        r->front.redirect_port = r->url.port;
+    }
+    err_fini(&e);
+}
+
+static int start_front(struct relay *r, struct err *e)
+{
+    struct front *f = &r->front;
+    f->paths = r->o->paths;
+    f->path_count = r->o->path_count;
+    f->trusted = r->o->trusted;
+    f->trusted_count = r->o->trusted_count;
+    f->announced = r->o->proxy_protocol;
+    f->peel = !r->o->peel_never;
+    f->owner = r;
+    f->on_hello = hello_on;
+    f->on_full = on_full;
+    if (r->o->decoy && !(f->decoy = decoy_new(r->w, r->resolver, r->o->decoy, e)))
+        return -1;
+    return 0;
+}
+
 static int start(struct relay *r, struct err *e)
 {
     char pin[PIN_TEXT_MAX];
@@ -328,19 +362,14 @@ static int start(struct relay *r, struct err *e)
     budget_init(&r->budget, r->o->memory, NULL);
     pressure_init(r);
     front_init(&r->front, r->w);
-    r->front.paths = r->o->paths;
-    r->front.path_count = r->o->path_count;
-    r->front.peel = !r->o->peel_never;
-    r->front.owner = r;
-    r->front.on_hello = hello_on;
-    r->front.on_full = on_full;
-    if (load_keys(r, e) < 0 || !(r->resolver = resolver_new(r->w, e)))
+    if (load_keys(r, e) < 0 || !(r->resolver = resolver_new(r->w, e)) || start_front(r, e) < 0)
         return -1;
     forward_init(&r->fw, r->w, r->resolver, r->o->udp_idle_ms);
     r->fw_up = true;
     if (!(r->keeper = keeper_start(r->w, r->o->state, &keeper_ops, r, e)) || open_ports(r, e) < 0 ||
         write_place(r, e) < 0)
         return -1;
+    set_redirect(r);
     tell_own(r);
     start_control(r);
     watch_signals(r);
@@ -357,6 +386,7 @@ static void stop(struct relay *r)
     timer_stop(r->w, &r->drain);
     pressure_fini(r);
     front_fini(&r->front);
+    decoy_free(r->front.decoy);
     list_each(&r->members, mi) member_end(list_entry(mi, struct member, node), "the relay ends");
     if (r->fw_up)
         forward_fini(&r->fw);

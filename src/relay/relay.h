@@ -5,15 +5,22 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "core/addr.h"
 #include "core/err.h"
 #include "wire/spec.h"
+#include "wire/url.h"
 
 #define RELAY_MEMORY_MIN (4u << 20)
 
 struct relay_options {
     const char *state;                     // --state DIR; exists
     const struct spec_addr *listen, *plain; // WebSocket Secure; plain WebSocket
-    size_t listen_count, plain_count;
+    const struct spec_addr *redirect;      // plain HTTP that only redirects to https
+    size_t listen_count, plain_count, redirect_count;
+    const struct cidr *trusted;            // --trust-front
+    size_t trusted_count;
+    bool proxy_protocol;                   // connections from those begin with a PROXY header
+    const struct proxy_url *decoy;         // http or https; NULL: strangers get a 404
     const char *url;                       // for invitations; NULL: from the certificate
     const char *cert, *key;                // NULL: what is installed in the state folder
     const char *const *paths;              // of the WebSocket; at least one

@@ -180,12 +180,12 @@ static json_t *table(void *owner, const char *name)
     return strcmp(name, "flows") ? NULL : forward_flows_json(&r->fw);
 }
 
-static json_t *listening(const struct relay *r, bool plain)
+static json_t *listening(const struct relay *r, enum front_kind kind)
 {
     json_t *rows = json_array();
     char at[ADDR_TEXT_MAX];
     for (size_t p = 0; p < r->port_count; p++)
-        for (size_t i = 0; r->ports[p].plain == plain && listener_addr(r->ports[p].listener, i); i++)
+        for (size_t i = 0; r->ports[p].kind == kind && listener_addr(r->ports[p].listener, i); i++)
             json_array_append_new(rows, json_string(addr_text(listener_addr(r->ports[p].listener, i), at)));
     return rows;
 }
@@ -193,10 +193,11 @@ static json_t *listening(const struct relay *r, bool plain)
 static json_t *callers(const struct relay *r)
 {
     const struct front_stats *s = &r->front.stats;
-    return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "now", (int)r->front.count, "accepted",
+    return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "now", (int)r->front.count, "accepted",
                      (json_int_t)s->accepted, "turned_away", (json_int_t)s->turned_away, "tls_failed",
                      (json_int_t)s->tls_failed, "late", (json_int_t)s->late, "not_found", (json_int_t)s->not_found,
-                     "bad", (json_int_t)s->bad, "upgraded", (json_int_t)s->upgraded);
+                     "bad", (json_int_t)s->bad, "unannounced", (json_int_t)s->unannounced, "decoyed", (json_int_t)s->decoyed, "redirected",
+                     (json_int_t)s->redirected, "upgraded", (json_int_t)s->upgraded);
 }
 
 static json_t *agents(const struct relay *r)
@@ -226,7 +227,7 @@ static json_t *status(void *owner)
     char pin[PIN_TEXT_MAX];
     return json_pack("{s:s,s:I,s:s,s:b,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o}", "state", r->o->state, "since",
                      (json_int_t)r->since, "pin", pin_text(r->id.pin, pin), "draining", (int)r->draining, "listen",
-                     listening(r, false), "listen_plain", listening(r, true), "memory_bytes",
+                     listening(r, FRONT_WEB), "listen_plain", listening(r, FRONT_PLAIN), "memory_bytes",
                      (json_int_t)r->budget.used, "memory_bytes_max", (json_int_t)r->budget.max, "agents", agents(r),
                      "callers", callers(r), "forwarding", forward_stats_json(&r->fw), "sessions", each_visit(r, add_session));
 }
