@@ -12,6 +12,7 @@ class Way:
     """How the agent is started, beyond -L."""
     flags: tuple = ()
     env: dict = field(default_factory=dict)
+    prepare: Callable = None  # prepare(agent), before it starts
     check: Callable = None  # looks on behind it
     talk: Callable = None   # talk(agent, data) returns what came back; an ordinary echo otherwise
 

@@ -66,6 +66,8 @@ class Lab:
         agent = Agent(self.program, self.place / "agent")
         shutil.copytree(self.joined.state, agent.state)
         agent.relay, agent.name = None if "--ca" in way.flags else self.relay, "agent"
+        if way.prepare:
+            way.prepare(agent)
         return self.add(agent)
 
     def up(self, way):
