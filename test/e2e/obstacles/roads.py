@@ -79,13 +79,14 @@ def idle_2s(lab):
     return idle(lab, 2, talk)
 
 
-@scenario("Middlebox that ends what was idle for 20 s, for a minute", "haproxy, transparent", "is never idle for so long", long=True)
+@scenario("Middlebox that ends what was idle for 20 s, for two minutes", "haproxy, transparent",
+          "learns to speak often enough; the stream goes on", long=True)
 def idle_20s(lab):
     def talk(agent, data):
         with connect(agent.at()) as s:
             resumed = lab.relay.status()["agents"]["resumed"]
-            time.sleep(60)  # the scenario itself
-            assert lab.relay.status()["agents"]["resumed"] == resumed
+            time.sleep(120)  # the scenario itself
+            assert lab.relay.status()["agents"]["resumed"] <= resumed + 3
             s.sendall(data)
             return recv_exactly(s, len(data))
     return idle(lab, 20, talk)
