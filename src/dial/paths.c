@@ -3,9 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "core/log.h"
 #include "dial/advise.h"
 
-#define SAID_MAX 3 // other transports' errors that are told
+#define SAID_MAX 3 // other routes' errors that are told
 
 struct path_try {
     struct paths *p;
@@ -68,31 +69,29 @@ static const char *plain(const struct paths *p, const struct err *err)
     return n > 0 && strncmp(text, prefix, (size_t)n) == 0 ? text + n : text;
 }
 
-// Only what is of another route or transport and another reason adds something.
-static bool is_news(const struct paths *p, size_t i, size_t best)
+// The try of this route that says most; LADDER_TRIES: none. Any route: LADDER_ROUTES.
+static size_t most_telling(const struct paths *p, size_t route)
 {
-    for (size_t k = 0; k < p->ladder.count; k++) {
-        const struct way *a = &p->ladder.tries[i].way, *b = &p->ladder.tries[k].way;
-        bool said = k == best || k < i;
-        if (k != i && said && ((a->route == b->route && a->transport == b->transport) ||
-                               strcmp(err_text(&p->tries[i]->err), err_text(&p->tries[k]->err)) == 0))
-            return false;
+    size_t best = LADDER_TRIES;
+    for (size_t i = 0; i < p->ladder.count; i++) {
+        const struct ladder_try *s = &p->ladder.tries[i];
+        if (route != LADDER_ROUTES && s->way.route != route)
+            continue;
+        if (best == LADDER_TRIES || telling(p->tries[i], s) > telling(p->tries[best], &p->ladder.tries[best]))
+            best = i;
     }
-    return true;
+    return best;
 }
 
-static void add_others(struct paths *p, struct err *e, size_t best)
+static void add_routes(struct paths *p, struct err *e, size_t best)
 {
     unsigned said = 0;
-    for (size_t i = 0; i < p->ladder.count && said < SAID_MAX; i++) {
-        const struct path_try *t = p->tries[i];
-        const struct way *way = &p->ladder.tries[i].way;
-        if (i == best || !err_is(&t->err) || !is_news(p, i, best))
+    for (size_t route = 0; route < p->o->route_count && said < SAID_MAX; route++) {
+        size_t i = most_telling(p, route);
+        if (i == LADDER_TRIES || route == p->ladder.tries[best].way.route || !err_is(&p->tries[i]->err))
             continue;
-        const char *by = way->transport != p->ladder.tries[best].way.transport ? transport_name(way->transport)
-                                                                               : p->o->routes[way->route].path;
         struct err both = ERR_INIT;
-        err_set(&both, e->kind, e->why, "%s; %s: %s", err_text(e), by, plain(p, &t->err));
+        err_set(&both, e->kind, e->why, "%s; %s: %s", err_text(e), p->o->routes[route].path, plain(p, &p->tries[i]->err));
         both.advice = e->advice;
         err_move(e, &both);
         said++;
@@ -102,13 +101,9 @@ static void add_others(struct paths *p, struct err *e, size_t best)
 static void fail(struct paths *p)
 {
     struct err e = ERR_INIT;
-    size_t best = 0;
-    for (size_t i = 1; i < p->ladder.count; i++) {
-        if (telling(p->tries[i], &p->ladder.tries[i]) > telling(p->tries[best], &p->ladder.tries[best]))
-            best = i;
-    }
+    size_t best = most_telling(p, LADDER_ROUTES);
     err_copy(&e, &p->tries[best]->err);
-    add_others(p, &e, best);
+    add_routes(p, &e, best);
     p->reached = p->tries[best]->dial.reached;
     clear(p);
     p->on_done(p, NULL, &e); // p may be gone in it
@@ -123,6 +118,8 @@ static void try_over(struct path_try *t, const struct err *err)
     err_copy(&t->err, err);
     s->over = true;
     s->final = err->kind == ERR_UNTRUSTED || err->kind == ERR_POLICY || err->kind == ERR_USAGE;
+    log_event(LOG_DEBUG, "a way led nowhere", LS("path", t->o.route->path), LS("transport", transport_name(s->way.transport)),
+              LN("mss", s->way.mss), LS("reason", err_text(err)));
     stop(t);
     go_on(t->p);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opens one carrier's stack by the first way that leads to the relay: each try is a dial of its own (dial.h), begun when ladder.h says
 // so, and judged by the finished inner handshake, since anybody may accept a connection. The first one that stands is handed over, open; the others
-// are closed. When all have failed, the error is that of the try that came furthest, and what other transports met is said behind it. Embedded
-// in its owner; may be stopped at any time. The tries are heap memory, LADDER_TRIES at most, owned here.
+// are closed. When all have failed, the error is that of the try that came furthest, and what was met on other routes is said behind it; each
+// failure is in the log at debug level. Embedded in its owner; may be stopped at any time. The tries are heap memory, LADDER_TRIES at most, owned here.
 #pragma once
 #include "dial/dial.h"
 #include "dial/ladder.h"

@@ -181,9 +181,9 @@ def portal(lab):
 
 
 @scenario("Web server at the relay's address, and no relay behind it", "nginx", "says that a web server answers", status=3,
-          says="dial www.test:443: WebSocket at www.test/: the server answered 404 (Not Found); h2: HTTP/2 "
-               "with www.test:443: it speaks http/1.1 only; a web server answers, and no relay: check host, "
-               "port and path of the relay's URL, and that its front passes WebSocket on")
+          says="dial www.test:443: WebSocket at www.test/: the server answered 404 (Not Found); a web server "
+               "answers, and no relay: check host, port and path of the relay's URL, and that its front passes "
+               "WebSocket on")
 def no_relay_there(lab):
     front = lab.start(Nginx, 443, hosts=(FRONT_NAME,))
     return Way(("--relay", f"wss://{FRONT_NAME}", "--ca", front.ca))
