@@ -50,6 +50,26 @@ def ipv6_blackholed(lab):
     return Way()
 
 
+class Packets:
+    """While it lasts, no bundles of packets pass as one."""
+
+    def __init__(self, maze):
+        self.maze = maze
+        maze.whole_packets()
+
+    def stop(self):
+        self.maze.whole_packets(False)
+
+
+@scenario("Packets of more than 1280 bytes vanish both ways, and nobody says so", "nftables",
+          "dials again with a small segment size beside the attempt that hangs")
+def mtu_hole(lab):
+    lab.add(Packets(lab.maze))
+    lab.maze.open("tcp dport 443")
+    lab.maze.swallow("meta length > 1280")
+    return Way()
+
+
 class Middlebox(Program):
     """haproxy that passes connections on to the relay and ends those that were silent for so long."""
 
