@@ -55,5 +55,5 @@ void h2_free_all(struct list *hubs); // the same with all of them
 struct link *h2_stream_over(struct h2 *h);
 // The hub of that key that takes further streams, or NULL.
 struct h2 *h2_find(struct list *hubs, const char *key);
-// Whether the chain's base is a child of a hub.
-bool h2_is_stream(const struct link *top);
+// The link under the hub whose child is the base of this chain, *queued being what the child has not passed on to it; NULL: it is none.
+const struct link *h2_below(const struct link *top, size_t *queued);

@@ -489,9 +489,13 @@ struct link *h2_stream_over(struct h2 *h)
     return &s->link;
 }
 
-bool h2_is_stream(const struct link *top)
+const struct link *h2_below(const struct link *top, size_t *queued)
 {
     while (top->below)
         top = top->below;
-    return top->ops == &stream_ops;
+    const struct h2_stream *s = container_of(top, struct h2_stream, link);
+    if (top->ops != &stream_ops || !s->h)
+        return NULL;
+    *queued = s->out.bytes;
+    return s->h->below;
 }

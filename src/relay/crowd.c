@@ -21,20 +21,20 @@ bool front_trusts(const struct front *f, const struct addr *a)
     return false;
 }
 
-unsigned front_count_of(const struct front *f, const struct addr *peer)
+unsigned front_count_of(const struct front *f, const struct addr *peer, bool streams)
 {
     unsigned n = 0;
     list_each((struct list *)&f->callers, it)
     {
         const struct front_caller *k = list_entry(it, struct front_caller, node);
-        n += k->single && !k->excused && same_place(&k->peer, peer);
+        n += k->single && !k->excused && (k->parent != NULL) == streams && same_place(&k->peer, peer);
     }
     return n;
 }
 
 bool front_is_crowded(const struct front_caller *k)
 {
-    return k->single && front_count_of(k->f, &k->peer) > (k->parent ? FRONT_STREAMS_MAX : FRONT_ADDRESS_MAX);
+    return k->single && front_count_of(k->f, &k->peer, k->parent) > (k->parent ? FRONT_STREAMS_MAX : FRONT_ADDRESS_MAX);
 }
 
 bool front_speaks_for_many(const struct front *f, enum front_kind kind, const struct addr *peer)

@@ -178,17 +178,19 @@ static void on_deadline(struct timer *t)
 
 // Coming in -----------------------------------------------------------------------------------------------------
 
-// max: of that address; 0: any number, since it is no one caller's.
-static struct front_caller *caller_new(struct front *f, const struct addr *peer, enum front_kind kind, unsigned max)
+// max: of that address; 0: any number, since it is no one caller's. parent: of a stream.
+static struct front_caller *caller_new(struct front *f, const struct addr *peer, enum front_kind kind, unsigned max,
+                                       struct front_caller *parent)
 {
     struct front_caller *k;
     f->stats.accepted++;
-    if (f->count >= FRONT_CALLERS_MAX || (max && front_count_of(f, peer) >= max) || !(k = calloc(1, sizeof *k))) {
+    if (f->count >= FRONT_CALLERS_MAX || (max && front_count_of(f, peer, parent) >= max) || !(k = calloc(1, sizeof *k))) {
         f->stats.turned_away++;
         return NULL;
     }
     k->f = f;
     k->kind = kind;
+    k->parent = parent;
     k->single = max > 0;
     k->https = kind == FRONT_WEB;
     k->peer = k->near = *peer;
@@ -203,7 +205,7 @@ static struct front_caller *caller_new(struct front *f, const struct addr *peer,
 void front_accept(struct front *f, struct link *link, const struct addr *peer, enum front_kind kind)
 {
     unsigned max = front_speaks_for_many(f, kind, peer) ? 0 : FRONT_ADDRESS_MAX;
-    struct front_caller *k = kind != FRONT_WEB || f->web ? caller_new(f, peer, kind, max) : NULL;
+    struct front_caller *k = kind != FRONT_WEB || f->web ? caller_new(f, peer, kind, max, NULL) : NULL;
     if (!k) {
         link_close(link);
         return;
@@ -220,7 +222,7 @@ void front_accept(struct front *f, struct link *link, const struct addr *peer, e
 
 struct front_caller *front_adopt(struct front *f, struct link *link, const struct addr *peer)
 {
-    struct front_caller *k = caller_new(f, peer, FRONT_PLAIN, 0);
+    struct front_caller *k = caller_new(f, peer, FRONT_PLAIN, 0, NULL);
     if (k)
         front_carrier(k, link);
     else
@@ -230,10 +232,10 @@ struct front_caller *front_adopt(struct front *f, struct link *link, const struc
 
 struct front_caller *front_stream(struct front_caller *parent, struct link *link)
 {
-    struct front_caller *k = caller_new(parent->f, &parent->peer, parent->kind, parent->single ? FRONT_STREAMS_MAX : 0);
+    struct front_caller *k = caller_new(parent->f, &parent->peer, parent->kind, parent->single ? FRONT_STREAMS_MAX : 0,
+                                        parent);
     if (!k)
         return NULL;
-    k->parent = parent;
     k->near = parent->near;
     k->trusted = parent->trusted;
     k->https = parent->https;

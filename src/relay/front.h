@@ -15,7 +15,7 @@
 
 #define FRONT_CALLERS_MAX 1024
 #define FRONT_ADDRESS_MAX 32   // of one IPv4 address or IPv6 /64
-#define FRONT_STREAMS_MAX 96   // the same, HTTP/2 streams among them
+#define FRONT_STREAMS_MAX 96   // HTTP/2 streams of the same
 #define FRONT_TLS_MS 10000
 #define FRONT_HEAD_MS 10000
 #define FRONT_ANSWER_MS 3000   // for the peer to take an answer and close
@@ -133,7 +133,7 @@ void front_h2_end(struct front_caller *k);
 bool front_trusts(const struct front *f, const struct addr *a);
 // Without a list, whoever comes to a plain listener is a front that speaks for many.
 bool front_speaks_for_many(const struct front *f, enum front_kind kind, const struct addr *peer);
-unsigned front_count_of(const struct front *f, const struct addr *peer);
+unsigned front_count_of(const struct front *f, const struct addr *peer, bool streams); // its connections, or their HTTP/2 streams
 bool front_is_crowded(const struct front_caller *k); // too many callers of its address
 
 // front_http.c: what an owner does with its request.

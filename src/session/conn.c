@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include "core/log.h"
+#include "link/h2.h"
 #include "link/tcp.h"
 #include "link/tls.h"
 
@@ -155,7 +156,14 @@ static void run_up(struct conn *c)
 static bool progress(struct carrier *carrier, uint64_t *acked, uint64_t *waiting)
 {
     const struct conn *c = carrier->owner;
-    return tcp_progress(c->top, acked, waiting);
+    const struct link *top = c->top, *below;
+    size_t queued, above = 0;
+    for (; (below = h2_below(top, &queued)); top = below)
+        above += queued;
+    if (!tcp_progress(top, acked, waiting))
+        return false;
+    *waiting += above;
+    return true;
 }
 
 static void go_up(struct conn *c, struct session *s)
