@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fronts and strangers: what stands before a relay, what it is told of its callers, and what those see who are none of ours."""
+import os
 import re
 import socket
 import ssl
 import threading
+import time
 
 import pytest
 
 from testenv.culvert import Agent, Relay, culvert
+from testenv.fronts import FRONTS, HaproxyTcpFront
 from testenv.net import ask, connect, pattern_bytes, recv_exactly, recv_to_end
 from testenv.proc import free_port
 from testenv.programs import certificate
@@ -417,3 +420,74 @@ def test_several_paths(world):
         agent.start(["--relay", f"wss://localhost:{port}{path}", "-L", f"0:{server.at}"])
         assert ask(agent.at(), b"by a path") == b"by a path"
         agent.stop()
+
+
+# The ready configurations ---------------------------------------------------------------------------------------------
+
+IDLE = float(os.environ.get("CULVERT_FRONT_IDLE", 2))  # 75 outlasts what fronts take for granted; ./dev fronts
+
+
+def https(port, ca, request, host="::1"):
+    with socket.create_connection((host, port), 30) as s:
+        s = ssl.create_default_context(cafile=str(ca)).wrap_socket(s, server_hostname="localhost")
+        s.sendall(request)
+        return recv_to_end(s)
+
+
+@pytest.mark.parametrize("name", FRONTS)
+def test_ready_configuration(world, name):
+    """The tunnel through it, who called, and what is the website's own."""
+    web = Web(world)
+    port = free_port()
+    relay = with_plain(world, "--path", "/tunnel", "--trust-front", "127.0.0.1", port=port, url=f"wss://localhost:{port}/tunnel")
+    front = world.program_of(FRONTS[name], relay.plain, web.port)
+    server = world.server()
+    agent = world.joined(relay)
+    agent.trust = lambda: ["--ca", str(front.ca)]
+    agent.start(["-L", f"0:{server.at}", "--relay", f"wss://[::1]:{front.port}/tunnel", "--host", f"localhost:{front.port}", "--outer",
+                 "verify", "--header", "X-Forwarded-For: 6.6.6.6"])
+    assert re.fullmatch(r'inner TLS; the outer one ends at a front, issuer=".*front of web.*"', trust(agent))
+    assert ask(agent.at(), pattern_bytes(1 << 20)) == pattern_bytes(1 << 20)
+    assert peers(relay) == ["[::1]:0"]
+    assert https(front.port, front.ca, plain(["GET / HTTP/1.1", "Host: localhost", "Connection: close"])).startswith(b"HTTP/1.1 200 ")
+    assert https(front.port, front.ca, plain(["GET /tunnel HTTP/1.1", "Host: localhost", "Connection: close"])
+                 ).startswith(b"HTTP/1.1 404 ")
+    assert relay.status()["callers"]["not_found"] == 1
+
+
+def test_ready_configuration_that_passes_tls_on(world):
+    web = Web(world)
+    relay = world.relay(flags=["--trust-front", "127.0.0.1", "--proxy-protocol", "--decoy", f"http://127.0.0.1:{web.port}"])
+    front = world.program_of(HaproxyTcpFront, relay.port, web.port)
+    server = world.server()
+    to = ["--relay", f"wss://[::1]:{front.port}", "--host", "localhost"]
+    agent = world.add(Agent(world.program, world.place("agent")))
+    agent.relay = relay
+    pairing = relay.invite("agent", allow=["127.0.0.1:*"]).replace(f"//localhost:{relay.port}", f"//[::1]:{front.port}")
+    assert agent.run("join", "-", "--ca", str(relay.ca), "--host", "localhost", stdin=pairing + "\n").returncode == 0
+    agent.start(["-L", f"0:{server.at}", *to])
+    assert trust(agent) == "peeled"
+    assert ask(agent.at(), pattern_bytes(1 << 20)) == pattern_bytes(1 << 20)
+    assert [at.rpartition(":")[0] for at in peers(relay)] == ["[::1]"]
+    assert https(front.port, relay.ca, plain(["GET / HTTP/1.1", "Host: localhost", "Connection: close"])).startswith(b"HTTP/1.1 200 ")
+    assert "X-Forwarded-For: ::1" in web.heads[-1]
+
+
+def test_ready_configurations_leave_idle_connections_alone(world):
+    """A WebSocket on which nobody says anything for a while, through all of them at once."""
+    web, held = Web(world), []
+    for front in FRONTS.values():
+        front = world.program_of(front, web.port, web.port)
+        s = socket.create_connection(("::1", front.port), 30)
+        s = ssl.create_default_context(cafile=str(front.ca)).wrap_socket(s, server_hostname="localhost")
+        s.sendall(upgrade("/tunnel", "culvert.v1", "Upgrade"))
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += s.recv(4096)
+        assert data.startswith(b"HTTP/1.1 101 "), (front.name, data)
+        held.append((front.name, s))
+    time.sleep(IDLE)
+    for name, s in held:
+        s.sendall(b"still here")
+        assert recv_exactly(s, 10) == b"still here", name
+        s.close()

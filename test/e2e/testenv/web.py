@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Web servers that stand for a decoy: nginx, and one in Python that notes what it was asked."""
+import base64
+import hashlib
 import re
 
 from .net import recv_exactly
@@ -38,7 +40,9 @@ class Web:
         head, _, rest = data.partition(b"\r\n\r\n")
         self.heads.append(head.decode().split("\r\n"))
         if re.search(rb"(?mi)^Upgrade: ", head):
-            s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n" + rest)
+            key = re.search(rb"(?mi)^Sec-WebSocket-Key: (\S+)", head).group(1) + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+            s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+                      + base64.b64encode(hashlib.sha1(key).digest()) + b"\r\n\r\n" + rest)
             while more := s.recv(65536):
                 s.sendall(more)
             return
