@@ -65,8 +65,7 @@ static struct link *outer_tls(struct link *l, const struct dial_options *o, cons
     if (!o->relay->tls)
         return l;
     return tls_over(l, &(struct tls_options){.ctx = o->outer, .outer = true, .host = name, .sni = o->sni,
-                                             .report = o->outer_report, .who = where, .pad = true,
-                                             .h2 = o->transport == TRANSPORT_H2}, NULL);
+                                             .report = o->outer_report, .who = where, .h2 = o->transport == TRANSPORT_H2}, NULL);
 }
 
 static struct link *ws_over(struct link *l, const struct dial_options *o)
@@ -79,7 +78,8 @@ static struct link *ws_over(struct link *l, const struct dial_options *o)
 
 static struct link *pinned(struct link *l, const struct dial_options *o, const char *where)
 {
-    return tls_over(l, &(struct tls_options){.ctx = o->inner, .pins = o->pins, .pin_count = o->pin_count, .who = where}, NULL);
+    return tls_over(l, &(struct tls_options){.ctx = o->inner, .pins = o->pins, .pin_count = o->pin_count, .who = where,
+                                             .pad = true}, NULL);
 }
 
 // Which connections lead to the same place by the same way.

@@ -243,6 +243,12 @@ static void note_outer(struct tls *t)
                                                  24, NULL, 0, 1) == 1;
 }
 
+bool tls_pads(SSL *ssl)
+{
+    const struct tls *t = SSL_get_app_data(ssl);
+    return t && t->pad && !t->server;
+}
+
 const uint8_t *tls_alpn(SSL *ssl, size_t *len)
 {
     const struct tls *t = SSL_get_app_data(ssl);
@@ -400,20 +406,6 @@ static enum link_status recv_record(struct tls *t, struct buf **out)
     }
 }
 
-// --- padding
-
-// A server's flight is out, a client's first data comes.
-static void pad_opened(struct tls *t)
-{
-    if (!t->pad)
-        return;
-    if (t->records && !t->server)
-        records_pad(t->records, TLS_PAD);
-    else
-        SSL_set_block_padding(t->ssl, t->server ? 1 : TLS_PAD); // 1: none
-    t->pad = !t->server && !t->records;
-}
-
 // --- the six operations
 
 static enum link_status finish_open(struct tls *t)
@@ -428,8 +420,9 @@ static enum link_status finish_open(struct tls *t)
     }
     t->opened = true;
     t->keyed_ms = t->link.w->now_ms;
+    if (t->pad && t->server)
+        SSL_set_block_padding(t->ssl, 1); // none any more
     take_over_records(t);
-    pad_opened(t);
     return LINK_OK;
 }
 
@@ -559,9 +552,6 @@ static void tls_send(struct link *l, struct buf *b)
             b = NULL;
         } else {
             ok = SSL_write_ex(t->ssl, buf_data(b), b->len, &n) == 1;
-            if (t->pad)
-                SSL_set_block_padding(t->ssl, 1);
-            t->pad = false;
         }
         if (!ok) {
             fail_with(t, tls_queue_text());

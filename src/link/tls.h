@@ -7,7 +7,7 @@
 #include <openssl/ssl.h>
 #include "link/link.h"
 
-#define TLS_PAD 2048
+#define TLS_PAD 1536
 
 struct tls_options {
     SSL_CTX *ctx; // counted up by the link
@@ -22,8 +22,8 @@ struct tls_options {
     bool h2;                // client, not inner: offer HTTP/2 before HTTP/1.1
     const char *alpn;       // inner: the one protocol that both ends must name; NULL: culvert/1; copied, <= 255 bytes
     bool early;             // the handshake starts while the link below is still opening: it takes some bytes before
-    // A hole for large packets shall show in the handshakes, not later. A client's first record of data is filled up to TLS_PAD bytes, so
-    // that an answer to it says that such a packet arrived; a server's records of the handshake are, each, to TLS_PAD / 4. TLS 1.3 only.
+    // Inner: a hole for large packets shall show in the handshake, not later. A client's first message is filled by TLS_PAD bytes (an
+    // extension that nobody reads), so that an answer to it says that such a packet arrived; each record of a server's flight to TLS_PAD / 4.
     bool pad;
     bool whole;             // after both close_notify, closing waits for the end of the link below too
 };

@@ -6,6 +6,7 @@
 #include "link/tls.h"
 #include "link/tls_own.h"
 
+#define EXTENSION_FILLING 0xff70
 #define CIPHERS_13 "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384"
 #define CIPHERS_12 "ECDHE+AESGCM:ECDHE+CHACHA20"
 #define GROUPS "X25519:P-256"
@@ -95,6 +96,16 @@ SSL_CTX *tls_server_ctx(const char *cert_file, const char *key_file, struct err 
     return ctx;
 }
 
+// The filling of ClientHello: of a type for private use (RFC 8446 section 11), which a server skips.
+static int add_filling(SSL *ssl, unsigned type, unsigned context, const unsigned char **out, size_t *len, X509 *x, size_t chain, int *alert,
+                       void *arg)
+{
+    static const unsigned char zeros[TLS_PAD];
+    *out = zeros;
+    *len = sizeof(zeros);
+    return tls_pads(ssl);
+}
+
 SSL_CTX *tls_inner_ctx(bool server, X509 *cert, EVP_PKEY *key, struct err *e)
 {
     SSL_CTX *ctx = new_ctx(server ? TLS_server_method() : TLS_client_method(), TLS1_3_VERSION, e);
@@ -109,6 +120,8 @@ SSL_CTX *tls_inner_ctx(bool server, X509 *cert, EVP_PKEY *key, struct err *e)
         SSL_CTX_set_alpn_select_cb(ctx, on_alpn_inner, NULL);
     else
         SSL_CTX_set_alpn_protos(ctx, alpn_inner, sizeof(alpn_inner) - 1);
+    if (!server && SSL_CTX_add_custom_ext(ctx, EXTENSION_FILLING, SSL_EXT_CLIENT_HELLO, add_filling, NULL, NULL, NULL, NULL) != 1)
+        return fail_ctx(ctx, e, "identity", NULL);
     return ctx;
 }
 

@@ -9,5 +9,7 @@ const char *tls_queue_text(void);
 const uint8_t *tls_alpn(SSL *ssl, size_t *len);
 // The certificate check of the inner TLS: the peer's key against the pins of its link.
 int tls_check_pin(X509_STORE_CTX *store, void *arg);
+// Whether its link wants the first message filled (tls_options.pad).
+bool tls_pads(SSL *ssl);
 // The key log of outer contexts: where a link's traffic secrets come from. Nothing is written.
 void tls_note_secret(const SSL *ssl, const char *line);

@@ -41,7 +41,6 @@ struct records {
     uint8_t message_have;
     uint32_t message_left;
     bool renewal_owed;
-    size_t pad; // what the next record of data shall hold at least; 0: what it holds
     const char *why;
     uint8_t alert;
 };
@@ -210,17 +209,15 @@ static void put_head(uint8_t *head, size_t len)
     head[4] = (uint8_t)len;
 }
 
-// From n bytes at `from` to `to`, which has RECORD_HEAD bytes in front and `zeros` and RECORD_TAIL behind; from may be to.
-static bool seal(struct records *r, uint8_t *to, const uint8_t *from, size_t n, size_t zeros, enum record_type type)
+// From n bytes at `from` to `to`, which has RECORD_HEAD bytes in front and RECORD_TAIL behind; from may be to.
+static bool seal(struct records *r, uint8_t *to, const uint8_t *from, size_t n, enum record_type type)
 {
-    uint8_t kind = (uint8_t)type, *tag = to + n + 1 + zeros;
+    uint8_t kind = (uint8_t)type;
     int none;
-    put_head(to - RECORD_HEAD, n + zeros + RECORD_TAIL);
-    memset(to + n + 1, 0, zeros);
+    put_head(to - RECORD_HEAD, n + RECORD_TAIL);
     return begin(&r->out, to - RECORD_HEAD) && (n == 0 || cipher(&r->out, to, from, n)) &&
-           cipher(&r->out, to + n, &kind, 1) && (zeros == 0 || cipher(&r->out, to + n + 1, to + n + 1, zeros)) &&
-           EVP_CipherFinal_ex(r->out.ctx, tag, &none) == 1 &&
-           EVP_CIPHER_CTX_ctrl(r->out.ctx, EVP_CTRL_AEAD_GET_TAG, TAG, tag) == 1;
+           cipher(&r->out, to + n, &kind, 1) && EVP_CipherFinal_ex(r->out.ctx, to + n + 1, &none) == 1 &&
+           EVP_CIPHER_CTX_ctrl(r->out.ctx, EVP_CTRL_AEAD_GET_TAG, TAG, to + n + 1) == 1;
 }
 
 static struct buf *space_for(struct pool *p, size_t n)
@@ -232,23 +229,11 @@ static struct buf *space_for(struct pool *p, size_t n)
     return b;
 }
 
-void records_pad(struct records *r, size_t size) { r->pad = size; }
-
-// The zeros that a record of n bytes gets.
-static size_t take_pad(struct records *r, size_t n, enum record_type type)
-{
-    size_t zeros = type == RECORD_DATA && n < r->pad ? r->pad - n : 0;
-    if (type == RECORD_DATA)
-        r->pad = 0;
-    return zeros;
-}
-
 bool records_seal(struct records *r, struct buf *b, enum record_type type, void (*send)(void *ctx, struct buf *sealed), void *ctx)
 {
     bool ok = true;
-    if (b->start >= RECORD_HEAD && buf_tailroom(b) >= RECORD_TAIL && (r->pad <= b->len || type != RECORD_DATA)) {
-        take_pad(r, b->len, type);
-        ok = seal(r, buf_data(b), buf_data(b), b->len, 0, type);
+    if (b->start >= RECORD_HEAD && buf_tailroom(b) >= RECORD_TAIL) {
+        ok = seal(r, buf_data(b), buf_data(b), b->len, type);
         buf_prepend(b, RECORD_HEAD);
         b->len += RECORD_TAIL;
         if (ok)
@@ -259,10 +244,9 @@ bool records_seal(struct records *r, struct buf *b, enum record_type type, void 
     }
     while (ok && b->len) {
         size_t most = BUF_SIZE - RECORD_HEAD - RECORD_TAIL, n = b->len < most ? b->len : most;
-        size_t zeros = take_pad(r, n, type);
-        struct buf *to = space_for(b->pool, n + zeros);
-        to->len = (uint32_t)(RECORD_HEAD + n + zeros + RECORD_TAIL);
-        ok = seal(r, buf_data(to) + RECORD_HEAD, buf_data(b), n, zeros, type);
+        struct buf *to = space_for(b->pool, n);
+        to->len = (uint32_t)(RECORD_HEAD + n + RECORD_TAIL);
+        ok = seal(r, buf_data(to) + RECORD_HEAD, buf_data(b), n, type);
         buf_skip(b, n);
         if (ok)
             send(ctx, to);

@@ -41,8 +41,6 @@ void records_free(struct records *r); // NULL is allowed
 
 // Owns b, gives the sealed records to `send` in order. False: OpenSSL failed.
 bool records_seal(struct records *r, struct buf *b, enum record_type type, void (*send)(void *ctx, struct buf *sealed), void *ctx);
-// The next record of data will hold at least `size` bytes, zeros behind what is sent (RFC 8446 section 5.4); size <= RECORD_PLAIN_MAX / 2.
-void records_pad(struct records *r, size_t size);
 bool records_alert(struct records *r, struct pool *p, uint8_t level, uint8_t code, void (*send)(void *ctx, struct buf *sealed),
                    void *ctx);
 // Announces and takes a new key for what we send.
