@@ -23,7 +23,8 @@ const struct option connect_options[] = {
      "first, and basic only over TLS or where nothing else is offered"},
     {"proxy-ca", 0, "FILE", 0, "trust these certificate authorities for https:// proxies instead of the system's"},
     {"transport", 'T', "LIST", 0,
-     "by which of HTTP's means to travel, in order of preference: h1 or h2, WebSocket over HTTP/1.1 or HTTP/2; default: all of them"},
+     "by which of HTTP's means to travel, in order of preference: h1 or h2, WebSocket over HTTP/1.1 or HTTP/2; poll, "
+     "long-poll by whole requests; default: all of them"},
     {"ca", 0, "FILE", 0, "trust these certificate authorities for the relay's web certificate instead of the system's"},
     {"outer", 0, "verify|report", 0,
      "whether an untrusted web certificate is refused or only reported; the relay's own key "

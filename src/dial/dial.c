@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 #include "dial/advise.h"
+#include "dial/road.h"
 #include "link/h2.h"
+#include "link/poll.h"
 #include "link/tcp.h"
 #include "link/tls.h"
 #include "link/ws.h"
@@ -98,18 +100,32 @@ static struct link *over_h2(struct link *l, const struct dial_options *o, const 
     return ws_over(h2_stream_over(h2_client_over(outer_tls(l, o, where), &options, o->hubs)), o);
 }
 
-static struct link *stack(struct link *l, const struct dial_options *o)
+static struct link *over_poll(struct link *l, const struct dial *d, const char *where)
 {
+    const struct dial_options *o = d->o;
+    char host[URL_HOST_MAX + 16];
+    host_header(o, host, sizeof(host));
+    return poll_over(outer_tls(l, o, where), &(struct poll_options){.host = host, .path = o->relay->path, .headers = o->headers,
+                                                                    .where = where, .road = dial_road(d)});
+}
+
+static struct link *stack(struct link *l, const struct dial *d)
+{
+    const struct dial_options *o = d->o;
     char where[URL_TEXT_MAX];
     relay_url_where(o->relay, where);
     if (l->facts)
         snprintf(l->facts->transport, sizeof(l->facts->transport), "%s", transport_name(o->transport));
+    if (o->bare)
+        return outer_tls(l, o, where);
     switch (o->transport) {
     case TRANSPORT_H2:
         l = over_h2(l, o, where);
         break;
+    case TRANSPORT_POLL:
+        l = over_poll(l, d, where);
+        break;
     case TRANSPORT_H1:
-    default: // the others are not in transports_usual
         l = ws_over(outer_tls(l, o, where), o);
     }
     return pinned(l, o, where);
@@ -131,7 +147,7 @@ static void on_hops(struct hops *h, struct link *top, const struct err *err)
     }
     hops_fini(h);
     if (top)
-        d->on_done(d, stack(top, d->o), NULL);
+        d->on_done(d, stack(top, d), NULL);
     else
         fail(d, err);
 }
@@ -152,7 +168,7 @@ static void on_raced(struct race *r, struct link *link, const struct addr *to, c
     }
     if (link->facts)
         snprintf(link->facts->path, sizeof(link->facts->path), "direct");
-    d->on_done(d, stack(link, d->o), NULL);
+    d->on_done(d, stack(link, d), NULL);
 }
 
 static bool is_avoided(const struct dial_options *o, const struct addr *a)
@@ -236,6 +252,10 @@ void dial_start(struct dial *d, struct worker *w, struct resolver *r, const stru
         proxy_url_where(proxy, d->first);
     else
         relay_url_where(o->relay, d->first);
+    if (o->only.len) {
+        race(d, &o->only, 1);
+        return;
+    }
     resolve_start(r, &d->resolve, proxy ? proxy->host : o->relay->host, proxy ? proxy->port : o->relay->port,
                   on_resolved);
 }

@@ -30,6 +30,8 @@ struct dial_options { // borrowed until on_done
     bool fresh;        // none that stands is to be shared: it may be bad
     enum transport transport;
     uint16_t mss;              // the largest segment of the TCP connection, both ways; 0: what the network says
+    struct addr only;          // the first hop's address, instead of looking its name up; len 0: look
+    bool bare;                 // nothing above the outer TLS (road.h)
 };
 
 struct dial {

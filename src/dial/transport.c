@@ -4,7 +4,7 @@
 
 static const char *const names[TRANSPORTS] = {"h1", "h2", "poll"};
 
-const struct transport_list transports_usual = {.of = {TRANSPORT_H1, TRANSPORT_H2}, .count = 2};
+const struct transport_list transports_usual = {.of = {TRANSPORT_H1, TRANSPORT_H2, TRANSPORT_POLL}, .count = 3};
 
 const char *transport_name(enum transport t) { return names[t]; }
 

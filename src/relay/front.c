@@ -253,7 +253,10 @@ void front_set_web(struct front *f, SSL_CTX *web)
 
 void front_init(struct front *f, struct worker *w)
 {
+    uint64_t seed;
     *f = (struct front){.w = w};
+    worker_random(w, &seed, sizeof seed);
+    hash_init(&f->polls, seed);
     list_init(&f->callers);
     list_init(&f->hubs);
 }

@@ -8,6 +8,7 @@
 // the relay; callers are heap memory here.
 #pragma once
 #include <openssl/ssl.h>
+#include "core/hash.h"
 #include "core/list.h"
 #include "session/conn.h"
 #include "wire/http.h"
@@ -66,6 +67,7 @@ struct front {
     void (*on_hello)(struct front_caller *k, const struct frame_hello *hello);
     void (*on_full)(struct front *f, bool full); // pause or resume the listeners
     struct list callers, hubs;
+    struct hash polls; // poll.c: long-poll carriers by their ids
     unsigned count; // of callers that are not excused
     struct front_stats stats;
     uint64_t unannounced_ms; // of the last line about it

@@ -2,6 +2,7 @@
 // Which request is whose: the table, and its simple owners.
 #include "link/ws.h"
 #include "relay/owners.h"
+#include "relay/poll.h"
 
 // Native: a WebSocket on one of our paths with our subprotocol -----------------------------------------------------
 
@@ -36,4 +37,4 @@ static void nothing_take(struct front_caller *k, const struct http_head *h)
 
 static const struct front_owner nothing = {.name = "nothing", .claims = claims_all, .take = nothing_take};
 
-const struct front_owner *const front_owners[] = {&front_redirect, &native, &front_decoy, &nothing};
+const struct front_owner *const front_owners[] = {&front_redirect, &native, &front_poll, &front_decoy, &nothing};
