@@ -40,10 +40,12 @@ given_ports = set()
 
 def free_port(host="127.0.0.1"):
     """A port that is free for TCP and UDP, given once, and below those that the kernel hands to whoever asks for any:
-    nobody else gets it by chance before it is used, or between two uses."""
+    nobody else gets it by chance before it is used, or between two uses. Test processes side by side have each their own."""
+    jobs = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    job = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(1000):
-        port = random.randrange(10000, ephemeral_floor())
+        port = random.randrange(10000 + job, ephemeral_floor(), jobs)
         if port in given_ports:
             continue
         try:
