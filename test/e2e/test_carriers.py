@@ -123,6 +123,21 @@ class TestRoads:
         assert "PING was not answered" in repairs(agent)[-1]
         assert agent.status()["sessions"][0]["resumed"] == 1
 
+    def test_who_calls_a_service_whose_agent_is_away_for_a_moment_waits(self, world):
+        server, relay = world.server(), world.relay()
+        road = world.road(relay.port)
+        near = world.joined(relay, "near", invite_flags=["--allow-offer", "it"])
+        near.start(["--offer", f"it={server.at}", *near.relay_flags(road.port)])
+        far = world.joined(relay, "far", allow=["it@near"]).start(["-L", "0:it@near"])
+        road.do("refuse", "on")
+        road.do("end", "r")
+        wait_for("the session to be parked", lambda: {row["agent"]: row["state"] for row in relay.table("agents")}["near"] == "parked")
+        with connect(far.at()) as s:
+            s.sendall(b"are you there?")
+            wait_for("the stream to wait", lambda: far.table("streams"))
+            road.do("refuse", "off")
+            assert recv_exactly(s, 14) == b"are you there?"
+
     def test_one_that_cuts_every_second(self, world):
         server, relay = world.server(), world.relay()
         road = world.road(relay.port)

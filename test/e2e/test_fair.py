@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from conftest import PLAIN
+from testenv.culvert import Agent
 from testenv.net import abort, ask, connect, digest, hold, pattern, pattern_bytes, pattern_sha, recv_exactly
 from testenv.proc import Proc, rss_kib, wait_for
 
@@ -165,12 +166,14 @@ def test_memory_holds_while_two_hundred_do_not_read(fast_world):
     """Half of the budget is filled with what agents do not take, the other half with what targets do not take."""
     relay = fast_world.relay(flags=["--memory", f"{MEMORY // MIB}M"])
     source, deaf, echo = fast_world.server(pour), fast_world.server(hold, rcvbuf=4096), fast_world.server()
-    names = [fast_world.joined(relay, "sloth") for _ in range(AGENTS)]
-
-    def start(agent):
-        return agent.start(["-L", f"0:{source.at}", "-L", f"0:{deaf.at}"])
+    pairing = relay.invite("sloth", "--uses", AGENTS, allow=["127.0.0.1:*"])
+    agents = [fast_world.add(Agent(fast_world.program, fast_world.place("sloth"))) for _ in range(AGENTS)]
     with ThreadPoolExecutor(8) as pool:
-        agents = list(pool.map(start, names))
+        list(pool.map(lambda agent: agent.take(relay, pairing), agents))
+        for agent in agents:
+            agent.start(["-L", f"0:{source.at}", "-L", f"0:{deaf.at}"], wait=False)
+        for agent in agents:
+            agent.wait_ready(120)
         honest = fast_world.agent(relay, "-L", f"0:{echo.at}")
         connected = rss_kib([relay.proc.pid]) * KIB
         sloths = list(pool.map(lambda agent: sloth(agent.at(0)), agents))

@@ -116,9 +116,14 @@ class Agent:
         return [] if port == self.relay.port else ["--relay", f"wss://localhost:{port}"]
 
     def join(self, relay, name=None, allow=(), invite_flags=(), flags=(), env=None):
+        name = name or self.folder.name
+        self.take(relay, relay.invite(name, *invite_flags, allow=allow), flags, env)
+        self.name = name
+        return self
+
+    def take(self, relay, pairing, flags=(), env=None):
+        """Joins by an invitation that is there; it may be one for many."""
         self.relay = relay
-        self.name = name or self.folder.name
-        pairing = relay.invite(self.name, *invite_flags, allow=allow)
         must(self.run("join", "-", *self.trust(), *flags, stdin=pairing + "\n", env=env))
         return self
 
