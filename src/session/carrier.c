@@ -6,7 +6,7 @@
 static bool is_skipped(uint8_t type)
 {
     bool known = (type >= FRAME_HELLO && type <= FRAME_GOAWAY) || (type >= FRAME_OPEN && type <= FRAME_RESET) ||
-                 type == FRAME_DGRAM || type == FRAME_REWIND;
+                 type == FRAME_PROBE || type == FRAME_DGRAM || type == FRAME_REWIND;
     return !known && type < 0x80;
 }
 

@@ -40,6 +40,7 @@ struct carrier {
     struct liveness live;
     uint64_t ping_opaque, pong_opaque;
     bool pong_due, goaway_due;
+    uint32_t pad_due;          // bytes of PAD that a PROBE asked for
     uint32_t stream_count;     // streams that send by it
     uint32_t busy_count;       // of these, with data to send
     struct list control;       // streams with control frames to send

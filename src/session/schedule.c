@@ -219,6 +219,18 @@ static void put_streams(struct carrier *c, struct fill *f)
     }
 }
 
+// What a PROBE asked for, where nothing else wants the room: unpredictable, so that nobody on the way makes it smaller.
+static void put_pad(struct carrier *c, struct fill *f)
+{
+    if (!c->pad_due || !fits(f, FRAME_HEAD + 1))
+        return;
+    size_t n = f->room - FRAME_HEAD < c->pad_due ? f->room - FRAME_HEAD : c->pad_due;
+    frame_put_head(f->at, (uint32_t)n, FRAME_PAD, 0);
+    worker_random(c->s->w, f->at + FRAME_HEAD, n);
+    c->pad_due -= (uint32_t)n;
+    wrote(c->s, f, FRAME_HEAD + n);
+}
+
 size_t schedule_fill(struct carrier *c, uint8_t *out, size_t room)
 {
     struct fill f = {out, room};
@@ -234,7 +246,9 @@ size_t schedule_fill(struct carrier *c, uint8_t *out, size_t room)
         put_streams(c, &f);
     }
     put_last_acks(c, &f, room);
-    if (f.room != rest)
+    bool moved = f.room != rest;
+    put_pad(c, &f);
+    if (moved)
         liveness_moved(&c->live, c->s->w->now_us);
     return room - f.room;
 }

@@ -377,6 +377,15 @@ static int on_ping(struct carrier *c, const struct frame_head *h, const uint8_t 
     return 0;
 }
 
+// The newest one counts: what is owed never grows beyond one answer.
+static int on_probe(struct carrier *c, const struct frame_head *h, const uint8_t *in)
+{
+    if (frame_get_probe(&c->pad_due, in, h->length) < 0)
+        return session_broken(c->s, "malformed PROBE");
+    carrier_output(c);
+    return 0;
+}
+
 static int on_goaway(struct session *s, const struct frame_head *h, const uint8_t *in)
 {
     uint16_t code;
@@ -400,6 +409,8 @@ int session_on_frame(struct carrier *c, const struct frame_head *h, const uint8_
         return on_ping(c, h, in);
     case FRAME_GOAWAY:
         return on_goaway(s, h, in);
+    case FRAME_PROBE:
+        return on_probe(c, h, in);
     case FRAME_OPEN:
     case FRAME_OPENED:
     case FRAME_ACK:

@@ -512,6 +512,21 @@ int frame_get_goaway(uint16_t *code, uint32_t *retry_ms, char text[FRAME_TEXT_MA
     return copy_text(text, FRAME_TEXT_MAX + 1, i.at, i.left) ? 0 : -1;
 }
 
+size_t frame_put_probe(uint8_t *out, uint32_t bytes)
+{
+    struct out o = begin(out);
+    put_int(&o, bytes, 4);
+    return finish(out, &o, FRAME_PROBE, 0);
+}
+
+int frame_get_probe(uint32_t *bytes, const uint8_t *in, size_t len)
+{
+    struct in i = {in, len, false};
+    uint32_t n = (uint32_t)take_int(&i, 4);
+    *bytes = n < FRAME_PROBE_MAX ? n : FRAME_PROBE_MAX;
+    return i.bad || i.left ? -1 : 0;
+}
+
 size_t frame_put_ack(uint8_t *out, uint8_t type, uint32_t stream, uint64_t acked, uint64_t limit)
 {
     frame_put_head(out, 16, type, stream);

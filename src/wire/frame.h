@@ -21,6 +21,7 @@
 #define DGRAM_MAX 65507 // largest UDP payload over IPv4
 #define FRAME_GIVEN_UP_MAX 16
 #define FRAME_TEXT_MAX 200
+#define FRAME_PROBE_MAX (128 * 1024) // what PROBE may ask for
 #define ACKED_ALL UINT64_MAX // `acked` that answers RESET and refusals
 #define FRAME_FINAL_MAX (UINT64_MAX - 2) // largest final offset: final + 1, which acknowledges FIN, is not ACKED_ALL
 
@@ -32,6 +33,7 @@ enum frame_type {
     FRAME_PONG = 0x04,
     FRAME_GOAWAY = 0x05,
     FRAME_UDPPATH = 0x06,
+    FRAME_PROBE = 0x07,
     FRAME_OPEN = 0x10,
     FRAME_OPENED = 0x11,
     FRAME_DATA = 0x12,
@@ -158,6 +160,7 @@ size_t frame_put_open(uint8_t *out, uint32_t stream, const struct frame_open *f)
 size_t frame_put_opened(uint8_t *out, uint32_t stream, const struct frame_opened *f);
 size_t frame_put_ping(uint8_t *out, uint8_t type, uint64_t opaque, uint32_t interval_ms);
 size_t frame_put_goaway(uint8_t *out, uint16_t code, uint32_t retry_ms, const char *text);
+size_t frame_put_probe(uint8_t *out, uint32_t bytes);
 size_t frame_put_ack(uint8_t *out, uint8_t type, uint32_t stream, uint64_t acked, uint64_t limit); // ACK, REWIND
 size_t frame_put_fin(uint8_t *out, uint32_t stream, uint64_t final);
 size_t frame_put_reset(uint8_t *out, uint32_t stream, uint16_t code, uint64_t final);
@@ -171,6 +174,7 @@ int frame_get_open(struct frame_open *f, const uint8_t *in, size_t len);
 int frame_get_opened(struct frame_opened *f, const uint8_t *in, size_t len);
 int frame_get_ping(uint64_t *opaque, uint32_t *interval_ms, const uint8_t *in, size_t len);
 int frame_get_goaway(uint16_t *code, uint32_t *retry_ms, char text[FRAME_TEXT_MAX + 1], const uint8_t *in, size_t len);
+int frame_get_probe(uint32_t *bytes, const uint8_t *in, size_t len); // more than FRAME_PROBE_MAX counts as that
 int frame_get_ack(uint64_t *acked, uint64_t *limit, const uint8_t *in, size_t len);
 int frame_get_fin(uint64_t *final, const uint8_t *in, size_t len);
 int frame_get_reset(uint16_t *code, uint64_t *final, const uint8_t *in, size_t len);
