@@ -39,6 +39,8 @@ static const struct {
                                            "without that CA the connection is refused instead"},
     [ADVICE_NOT_RELAY] = {"not-relay", "a web server answers, and no relay: check host, port and path of the relay's URL, and that its "
                                        "front passes WebSocket on"},
+    [ADVICE_FRONT] = {"front", "a front answers, and does not reach the relay behind it: check that the relay runs, and what its front's "
+                               "log says"},
     [ADVICE_UPGRADE] = {"upgrade", "something on the way does not let WebSocket through: ask for Upgrade to be passed, or try "
                                    "another proxy"},
     [ADVICE_PIN] = {"pin", "somebody else answers for the relay, or its key was replaced: get a new invitation by a way that you trust"},

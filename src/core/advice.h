@@ -34,6 +34,7 @@ enum advice {
     ADVICE_INTERCEPTED,
     // the relay
     ADVICE_NOT_RELAY,  // a web server answers, and no relay
+    ADVICE_FRONT,      // a front answers that it does not reach the relay
     ADVICE_UPGRADE,    // WebSocket is refused or stripped on the way
     ADVICE_PIN,        // another key than the pinned one
     ADVICE_UNKNOWN_AGENT, // the relay does not know us

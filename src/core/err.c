@@ -92,9 +92,11 @@ void err_prefix(struct err *e, const char *fmt, ...)
     char *place = format(fmt, ap);
     va_end(ap);
     enum advice advice = e->advice;
+    bool advised = e->advised;
     if (place)
         err_set(e, e->kind, e->why, "%s: %s", place, err_text(e));
     e->advice = advice;
+    e->advised = advised;
     free(place);
 }
 
@@ -136,9 +138,16 @@ const char *err_text(const struct err *e)
     return e->kind == ERR_NONE ? "no error" : err_why_name(e->why);
 }
 
+int err_advised(struct err *e, enum advice advice)
+{
+    e->advice = advice;
+    e->advised = true;
+    return -1;
+}
+
 char *err_whole(const struct err *e, char *out, size_t size)
 {
-    const char *advice = advice_text(e->advice);
+    const char *advice = e->advised ? "" : advice_text(e->advice);
     snprintf(out, size, "%s%s%s", err_text(e), *advice ? "; " : "", advice);
     return out;
 }

@@ -42,7 +42,8 @@ enum err_why { // the values are the codes of OPENED and RESET (docs/protocol.md
 struct err {
     enum err_kind kind;
     enum err_why why;
-    enum advice advice; // what to do about it, when the text does not say that itself
+    enum advice advice; // what to do about it
+    bool advised;       // the text says that itself
     char *text; // owned; NULL when nothing was said
 };
 
@@ -56,6 +57,7 @@ int err_vset(struct err *e, enum err_kind kind, enum err_why why, const char *fm
 int err_errno(struct err *e, int errnum, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 // Says what to do about it, unless that was said; returns -1.
 int err_advise(struct err *e, enum advice advice);
+int err_advised(struct err *e, enum advice advice); // the text says it, in its own words
 // Puts "fmt: " before the text.
 void err_prefix(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 // Moves `from` into `to`, freeing what `to` held; `from` becomes empty.

@@ -41,7 +41,7 @@ static bool is_bare_v6(const char *host)
 }
 
 // Host header: as it was told; else the relay's, with its port unless it is the scheme's (RFC 9110 section 7.2).
-static void host_header(const struct dial_options *o, char *out, size_t size)
+void dial_host_header(const struct dial_options *o, char *out, size_t size)
 {
     const char *host = o->host ? o->host : o->relay->host;
     bool usual = o->host || o->relay->port == (o->relay->tls ? 443 : 80);
@@ -52,7 +52,7 @@ static void host_header(const struct dial_options *o, char *out, size_t size)
 }
 
 // The name that the web certificate must be for: what is asked for in SNI, without a port.
-static void verify_name(const struct dial_options *o, char *out, size_t size)
+void dial_verify_name(const struct dial_options *o, char *out, size_t size)
 {
     const char *name = o->sni && *o->sni ? o->sni : o->host ? o->host : o->relay->host;
     const char *port = name[0] == '[' ? strstr(name, "]:") : is_bare_v6(name) ? NULL : strchr(name, ':');
@@ -63,7 +63,7 @@ static void verify_name(const struct dial_options *o, char *out, size_t size)
 static struct link *outer_tls(struct link *l, const struct dial_options *o, const char *where)
 {
     char name[URL_HOST_MAX + 1];
-    verify_name(o, name, sizeof(name));
+    dial_verify_name(o, name, sizeof(name));
     if (!o->relay->tls)
         return l;
     return tls_over(l, &(struct tls_options){.ctx = o->outer, .outer = true, .host = name, .sni = o->sni,
@@ -73,7 +73,7 @@ static struct link *outer_tls(struct link *l, const struct dial_options *o, cons
 static struct link *ws_over(struct link *l, const struct dial_options *o)
 {
     char host[URL_HOST_MAX + 16];
-    host_header(o, host, sizeof(host));
+    dial_host_header(o, host, sizeof(host));
     return ws_client_over(l, &(struct ws_client_options){.host = host, .path = o->relay->path,
                                                          .protocol = WS_SUBPROTOCOL, .headers = o->headers});
 }

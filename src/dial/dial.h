@@ -34,6 +34,10 @@ struct dial_options { // borrowed until on_done
     bool bare;                 // nothing above the outer TLS (road.h)
 };
 
+// The Host header, and the name that the web certificate must be for.
+void dial_host_header(const struct dial_options *o, char *out, size_t size);
+void dial_verify_name(const struct dial_options *o, char *out, size_t size);
+
 struct dial {
     struct worker *w;
     struct resolver *resolver;

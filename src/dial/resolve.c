@@ -215,6 +215,27 @@ bool resolver_servers(struct resolver *r, const char *csv)
     return true;
 }
 
+size_t resolver_list(const struct resolver *r, char (*out)[RESOLVER_TEXT_MAX], size_t max)
+{
+    struct ares_addr_port_node *all = NULL;
+    size_t n = 0;
+    if (ares_get_servers_ports(r->now->ares, &all) != ARES_SUCCESS)
+        return 0;
+    for (struct ares_addr_port_node *it = all; it && n < max; it = it->next, n++) {
+        struct addr a = {0};
+        a.sa.sa_family = (sa_family_t)it->family;
+        if (it->family == AF_INET)
+            a.in.sin_addr = it->addr.addr4;
+        else
+            memcpy(&a.in6.sin6_addr, &it->addr.addr6, sizeof(a.in6.sin6_addr));
+        char text[ADDR_TEXT_MAX];
+        addr_set_port(&a, (uint16_t)(it->udp_port ? it->udp_port : 53));
+        snprintf(out[n], RESOLVER_TEXT_MAX, "%.79s", addr_text(&a, text));
+    }
+    ares_free_data(all);
+    return n;
+}
+
 void resolver_free(struct resolver *r)
 {
     if (!r)
@@ -452,7 +473,8 @@ void resolve_start(struct resolver *r, struct resolve *q, const char *host, uint
         return;
     }
     memcpy(q->host, host, len + 1);
-    if (is_literal(q) || answer_here(q)) {
+    q->here = is_literal(q) || answer_here(q);
+    if (q->here) {
         wake_post(q->w, &q->wake);
         return;
     }

@@ -111,8 +111,10 @@ static enum link_status present(struct auth *a, struct err *e)
     if (!a->scheme->needs_login)
         return LINK_OK;
     enum link_status s = login_take(&a->turn);
-    if (s == LINK_FAILED)
+    if (s == LINK_FAILED) {
         err_set(e, ERR_UNREACHED, WHY_POLICY, "the proxy refused user or password before; correct them, then start again or send HUP");
+        err_advised(e, ADVICE_PROXY_PASSWORD);
+    }
     return s;
 }
 
@@ -243,10 +245,16 @@ static void explain(const struct auth *a, const struct offers *o, char *out, siz
         snprintf(out, size, "%s", a->login ? "nothing of that can be used here" : login);
 }
 
-static bool refuse(struct err *e, const struct offers *o, const char *what, const char *remedy)
+static bool refuse(struct err *e, const struct offers *o, enum advice advice, const char *what, const char *remedy)
 {
     err_set(e, ERR_UNREACHED, WHY_POLICY, "proxy answered 407 (%s%s offered): %s", what, o->len ? o->text : "nothing", remedy);
+    err_advised(e, advice);
     return false;
+}
+
+static enum advice advice_of(const struct auth *a, const struct offers *o)
+{
+    return a->login || !(o->bits & a->allowed) ? ADVICE_PROXY_SCHEME : ADVICE_PROXY_LOGIN;
 }
 
 bool auth_challenged(struct auth *a, const struct http_head *h, struct err *e)
@@ -256,21 +264,21 @@ bool auth_challenged(struct auth *a, const struct http_head *h, struct err *e)
     walk(a, h, note_offer, &o);
     keep(a, h);
     if (a->rounds >= AUTH_ROUNDS_MAX)
-        return refuse(e, &o, "", "it asks again and again");
+        return refuse(e, &o, ADVICE_PROXY_PASSWORD, "", "it asks again and again");
     if (a->sent && walk(a, h, asks_for_more, NULL))
         return true;
     if (a->sent) {
         a->tried |= a->scheme->bit;
         if (a->presented && a->scheme->needs_login && (o.bits & a->scheme->bit)) { // else nobody looked at it
             login_told(&a->turn, false);
-            return refuse(e, &o, "user or password refused; ", "correct them; they are not tried again until then");
+            return refuse(e, &o, ADVICE_PROXY_PASSWORD, "user or password refused; ", "correct them; they are not tried again until then");
         }
         snprintf(a->reason, sizeof(a->reason), "its %s was tried and refused", a->scheme->name);
     }
     if (choose(a, h, o.bits))
         return true;
     explain(a, &o, why, sizeof(why));
-    return refuse(e, &o, "", why);
+    return refuse(e, &o, advice_of(a, &o), "", why);
 }
 
 // The chosen scheme failed before anything of it was sent.
@@ -288,7 +296,7 @@ static bool next_best(struct auth *a, struct err *e)
     if (choose(a, &a->offered->head, o.bits))
         return true;
     explain(a, &o, why, sizeof(why));
-    return refuse(e, &o, "", why);
+    return refuse(e, &o, advice_of(a, &o), "", why);
 }
 
 enum link_status auth_line(struct auth *a, const char *target, const char **line, struct err *e)
@@ -299,6 +307,7 @@ enum link_status auth_line(struct auth *a, const char *target, const char **line
         if (a->login && a->login->state == LOGIN_REFUSED) { // not even a question: its answer would be the same
             err_set(e, ERR_UNREACHED, WHY_POLICY,
                     "the proxy refused user or password before; correct them, then start again or send HUP");
+            err_advised(e, ADVICE_PROXY_PASSWORD);
             return LINK_FAILED;
         }
         a->rounds++;

@@ -44,6 +44,8 @@ static enum link_status fail(struct connect *c, enum err_why why, const char *te
 static enum link_status fail_with(struct connect *c, struct err *e)
 {
     link_fail(&c->link, e->kind, e->why, "CONNECT via %s: %s", c->proxy, err_text(e));
+    c->link.err.advice = e->advice;
+    c->link.err.advised = e->advised;
     err_fini(e);
     return LINK_FAILED;
 }

@@ -63,6 +63,7 @@ struct link_facts {
     char alpn[32];
     bool outer_trusted;        // the outer certificate verified for the name that was asked for
     char outer_reason[192];    // when not: why
+    enum advice outer_advice;  // and what to do
     bool has_exporter;         // outer TLS 1.3, terminated by this process
     uint8_t exporter[32];      // RFC 9266 tls-exporter
     bool has_pin;

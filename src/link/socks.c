@@ -31,23 +31,32 @@ static enum link_status refuse(struct socks_link *s, enum err_why why, const cha
     return link_fail(&s->link, ERR_UNREACHED, why, "%s via %s: %s", version(s), s->proxy, text);
 }
 
+static enum link_status advised(struct socks_link *s, enum advice advice)
+{
+    err_advised(&s->link.err, advice);
+    return LINK_FAILED;
+}
+
 static enum link_status refused(struct socks_link *s)
 {
     const struct socks_client *c = &s->client;
     switch (c->problem) {
     case SOCKS_NOT_SOCKS: {
         char first[8];
-        return link_fail(&s->link, ERR_UNREACHED, WHY_PROTOCOL,
+        link_fail(&s->link, ERR_UNREACHED, WHY_PROTOCOL,
                          "%s via %s: the proxy's answer is not %s (it begins with \"%s\"); is it an HTTP proxy? Then write "
                          "http://%s", version(s), s->proxy, version(s), log_escape(first, sizeof(first), c->in, 1), s->proxy);
+        return advised(s, ADVICE_PROXY_STRANGE);
     }
     case SOCKS_WANTS_LOGIN:
-        return refuse(s, WHY_POLICY, "the proxy wants a user and a password: put them into its URL or into the file of "
-                                     "--proxy-login");
+        refuse(s, WHY_POLICY, "the proxy wants a user and a password: put them into its URL or into the file of --proxy-login");
+        return advised(s, ADVICE_PROXY_LOGIN);
     case SOCKS_WANTS_OTHER:
-        return refuse(s, WHY_POLICY, "the proxy takes neither no login nor user and password");
+        refuse(s, WHY_POLICY, "the proxy takes neither no login nor user and password");
+        return advised(s, ADVICE_PROXY_SCHEME);
     case SOCKS_LOGIN_REFUSED:
-        return refuse(s, WHY_POLICY, "the proxy refused user or password; they are not tried again until they are corrected");
+        refuse(s, WHY_POLICY, "the proxy refused user or password; they are not tried again until they are corrected");
+        return advised(s, ADVICE_PROXY_PASSWORD);
     case SOCKS_BROKEN:
         return refuse(s, WHY_PROTOCOL, "the proxy's reply makes no sense");
     default:

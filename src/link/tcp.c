@@ -415,14 +415,24 @@ struct link *tcp_take(struct worker *w, int fd, int flags)
 
 int tcp_fd(const struct link *l) { return container_of(l, struct tcp, link)->fd; }
 
+static const struct tcp *base_of(const struct link *top)
+{
+    while (top->below)
+        top = top->below;
+    return top->ops == &tcp_ops ? container_of(top, struct tcp, link) : NULL;
+}
+
 bool tcp_progress(const struct link *top, uint64_t *acked, uint64_t *waiting)
 {
-    const struct link *base = top;
-    while (base->below)
-        base = base->below;
-    const struct tcp *t = container_of(base, struct tcp, link);
-    if (base->ops != &tcp_ops || !tcp_info_progress(t->fd, acked, waiting))
+    const struct tcp *t = base_of(top);
+    if (!t || !tcp_info_progress(t->fd, acked, waiting))
         return false;
     *waiting += t->out.bytes;
     return true;
+}
+
+bool tcp_sizes(const struct link *top, unsigned *sent, unsigned *received, unsigned *path_mtu)
+{
+    const struct tcp *t = base_of(top);
+    return t && tcp_info_sizes(t->fd, sent, received, path_mtu);
 }

@@ -27,3 +27,5 @@ int tcp_fd(const struct link *l); // for addresses and TCP_INFO; not to read or 
 // What TCP knows of the sending direction of the chain under `top`: bytes the other end has acknowledged since the connection
 // began, and bytes sent that it has not. Two system calls. False: not known (no TCP, a kernel before 4.1).
 bool tcp_progress(const struct link *top, uint64_t *acked, uint64_t *waiting);
+// Largest segments of the chain's TCP, sent and received, and its path MTU. False: not known.
+bool tcp_sizes(const struct link *top, unsigned *sent, unsigned *received, unsigned *path_mtu);

@@ -20,3 +20,15 @@ bool tcp_info_progress(int fd, uint64_t *acked, uint64_t *waiting)
     *waiting = (uint64_t)queued;
     return true;
 }
+
+bool tcp_info_sizes(int fd, unsigned *sent, unsigned *received, unsigned *path_mtu)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 || len < offsetof(struct tcp_info, tcpi_rcv_ssthresh))
+        return false;
+    *sent = info.tcpi_snd_mss;
+    *received = info.tcpi_rcv_mss;
+    *path_mtu = info.tcpi_pmtu;
+    return true;
+}

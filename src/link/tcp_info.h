@@ -5,5 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+// Largest segments sent and received, and the path MTU as the kernel believes it. False: no TCP.
+bool tcp_info_sizes(int fd, unsigned *sent, unsigned *received, unsigned *path_mtu);
 // Bytes acknowledged since the connection began, and bytes handed over that are not. False: no TCP, or a kernel before 4.1.
 bool tcp_info_progress(int fd, uint64_t *acked, uint64_t *waiting);

@@ -31,6 +31,7 @@ struct tls {
     uint8_t peer_pin[32];
     char *who;
     char reason[192]; // why the certificate is not trusted
+    int verify_error; // the same for machines
     struct buf *in;   // from below, not handed to OpenSSL yet
     enum link_status below; // its last answer to recv
     bool end_sent, end_read;      // close_notify
@@ -161,6 +162,7 @@ static int on_verify(int ok, X509_STORE_CTX *store)
         return 1;
     if (!t->reason[0]) {
         X509 *cert = X509_STORE_CTX_get_current_cert(store);
+        t->verify_error = X509_STORE_CTX_get_error(store);
         char issuer[112] = "";
         if (cert)
             issuer_of(cert, issuer, sizeof(issuer));
@@ -223,6 +225,23 @@ static bool set_peer(struct tls *t, const struct tls_options *o)
     return !*sni || SSL_set_tlsext_host_name(t->ssl, sni);
 }
 
+static enum advice advice_of(struct tls *t)
+{
+    if (t->inner)
+        return ADVICE_PIN;
+    switch (t->verify_error) {
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        return ADVICE_CLOCK;
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+        return ADVICE_CERT_OLD;
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+        return ADVICE_CERT_NAME;
+    default:
+        return ADVICE_CA;
+    }
+}
+
 static void note_outer(struct tls *t)
 {
     struct link_facts *f = t->link.facts;
@@ -237,6 +256,7 @@ static void note_outer(struct tls *t)
     log_escape(f->alpn, sizeof(f->alpn), alpn ? alpn : (const unsigned char *)"", alpn_len);
     f->outer_trusted = !t->server && cert && !t->reason[0] && SSL_get_verify_result(t->ssl) == X509_V_OK;
     snprintf(f->outer_reason, sizeof(f->outer_reason), "%s", t->reason);
+    f->outer_advice = f->outer_trusted ? ADVICE_NONE : advice_of(t);
     // RFC 9266: the context is empty, which TLS 1.3 does not tell from none.
     f->has_exporter = SSL_version(t->ssl) == TLS1_3_VERSION &&
                       SSL_export_keying_material(t->ssl, f->exporter, sizeof(f->exporter), "EXPORTER-Channel-Binding",
@@ -282,23 +302,6 @@ static enum err_kind kind_of(const struct tls *t) { return t->opened ? ERR_FAILE
 static enum link_status fail_with(struct tls *t, const char *text)
 {
     return link_fail(&t->link, kind_of(t), WHY_PROTOCOL, "TLS with %s: %s", t->who, text);
-}
-
-static enum advice advice_of(struct tls *t)
-{
-    if (t->inner)
-        return ADVICE_PIN;
-    switch (SSL_get_verify_result(t->ssl)) {
-    case X509_V_ERR_CERT_NOT_YET_VALID:
-        return ADVICE_CLOCK;
-    case X509_V_ERR_CERT_HAS_EXPIRED:
-        return ADVICE_CERT_OLD;
-    case X509_V_ERR_HOSTNAME_MISMATCH:
-    case X509_V_ERR_IP_ADDRESS_MISMATCH:
-        return ADVICE_CERT_NAME;
-    default:
-        return ADVICE_CA;
-    }
 }
 
 static enum link_status fail_advised(struct tls *t, enum advice advice)

@@ -387,6 +387,8 @@ enum advice ws_advice(const struct http_head *h)
     bool html = type && type->len >= 9 && strncasecmp(type->at, "text/html", 9) == 0;
     if (h->status == 511 || (h->status >= 300 && h->status < 400) || (h->status == 200 && html))
         return ADVICE_PORTAL;
+    if (h->status >= 502 && h->status <= 504)
+        return ADVICE_FRONT;
     return h->status == 404 || h->status == 405 || h->status == 410 ? ADVICE_NOT_RELAY : ADVICE_UPGRADE;
 }
 
