@@ -104,7 +104,7 @@ static struct link *over_poll(struct link *l, const struct dial *d, const char *
 {
     const struct dial_options *o = d->o;
     char host[URL_HOST_MAX + 16];
-    host_header(o, host, sizeof(host));
+    dial_host_header(o, host, sizeof(host));
     return poll_over(outer_tls(l, o, where), &(struct poll_options){.host = host, .path = o->relay->path, .headers = o->headers,
                                                                     .where = where, .road = dial_road(d)});
 }

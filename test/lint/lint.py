@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of the tree that need no compiler: lint.py [ROOT]. One line a finding; exit 1 when there is any.
 
-- Includes point one way: core <- wire <- link <- session <- trust <- dial <- forward <- control <- relay, agent
-  <- cmd. The two roles never include each other.
+- Includes point one way: core <- wire <- link <- session <- trust <- dial <- forward, check <- control <- relay, agent
+  <- cmd. The two roles never include each other, nor do forward and check.
 - Each source begins with the SPDX line; each header goes on with a paragraph that says what it is for.
 - Nothing is left open, no tabs or trailing blanks, no paths of somebody's machine.
 
@@ -14,8 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-RANK = {"core": 0, "wire": 1, "link": 2, "session": 3, "trust": 4, "dial": 5, "forward": 6, "control": 7, "relay": 8,
-        "agent": 8, "cmd": 9}
+RANK = {"core": 0, "wire": 1, "link": 2, "session": 3, "trust": 4, "dial": 5, "check": 6, "forward": 6, "control": 7,
+        "relay": 8, "agent": 8, "cmd": 9}
 TOP = 10  # src/main.c
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 WIDTH = 120
