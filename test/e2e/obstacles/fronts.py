@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Relays that can only be reached by way of a web server, which ends TLS with a certificate of its own."""
-from testenv.fronts import Nginx
 from testenv.lab import PREFIX
 from testenv.maze import FRONT_NAME, RELAY
+from testenv.webs import Nginx
 
 from . import Way, scenario
 

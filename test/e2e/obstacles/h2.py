@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where only HTTP/2 is spoken."""
-from testenv.fronts import Nghttpx
 from testenv.maze import FRONT_NAME, GATE, PROXY_NAME, RELAY
 from testenv.programs import Squid
+from testenv.webs import Nghttpx
 
 from . import Way, by, scenario
 

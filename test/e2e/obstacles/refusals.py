@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hops that say no, or nothing that makes sense: what is said of them, word for word."""
-from testenv.fronts import Nginx
 from testenv.maze import FRONT_NAME, RELAY, RELAY_NAME
 from testenv.net import greet
 from testenv.programs import Program, Sshd, Squid, Tinyproxy, find
 from testenv.proxies import AuthSquid, Microsocks
+from testenv.webs import Nginx
 
 from . import Way, by, scenario
 
