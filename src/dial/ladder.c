@@ -25,7 +25,7 @@ bool ladder_better(const struct transport_list *transports, const struct way *a,
     size_t ta = place(transports, a->transport), tb = place(transports, b->transport);
     if (ta != tb)
         return ta < tb;
-    return a->route != b->route ? a->route < b->route : a->mss == 0 && b->mss != 0;
+    return a->route != b->route ? a->route < b->route : (uint16_t)(a->mss - 1) > (uint16_t)(b->mss - 1); // 0 is the best
 }
 
 bool ladder_runs(const struct ladder *l)
@@ -107,12 +107,15 @@ static void propose_address(struct choice *c, const struct ladder_try *of)
 
 static void propose_small(struct choice *c, const struct ladder_try *of)
 {
-    struct way way = of->way;
-    way.mss = LADDER_MSS;
-    if (of->over || !of->reached_ms)
+    static const uint16_t sizes[] = {LADDER_MSS, LADDER_MSS_MIN};
+    if (of->over || !of->reached_ms || of->way.mss)
         return;
-    if (of->way.mss == 0 && !is_tried(c->l, &way) && is_allowed(c->l, &way))
-        propose(c, &way, of->reached_ms + LADDER_STALL_MS);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct way way = of->way;
+        way.mss = sizes[i];
+        if (!is_tried(c->l, &way))
+            propose(c, &way, of->reached_ms + LADDER_STALL_MS + i * LADDER_STAGGER_MS);
+    }
 }
 
 // The transport behind `at`, once a try of that one was refused, or has been silent for long.

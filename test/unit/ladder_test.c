@@ -135,6 +135,26 @@ static void a_hole_for_large_packets_is_passed_with_small_ones(void **state)
     assert_int_equal(r.at_ms, 20 + LADDER_STALL_MS + 120);
 }
 
+static struct play small_hole(const struct way *way, size_t nth)
+{
+    return way->mss == LADDER_MSS_MIN ? (struct play)GOOD : (struct play)STALLED;
+}
+
+static void a_hole_for_smaller_ones_is_passed_soon_after(void **state)
+{
+    struct result r = run(small_hole, 1);
+    assert_true(r.up);
+    assert_way(&r.way, 0, TRANSPORT_H1, LADDER_MSS_MIN);
+    assert_int_equal(r.at_ms, 20 + LADDER_STALL_MS + LADDER_STAGGER_MS + 120);
+}
+
+static void full_segments_are_better_than_limited_ones(void **state)
+{
+    struct way full = {0}, limited = {.mss = LADDER_MSS}, small = {.mss = LADDER_MSS_MIN};
+    assert_true(ladder_better(&all, &full, &limited) && ladder_better(&all, &limited, &small) && ladder_better(&all, &full, &small));
+    assert_false(ladder_better(&all, &limited, &full) || ladder_better(&all, &small, &limited) || ladder_better(&all, &full, &full));
+}
+
 static struct play no_upgrade(const struct way *way, size_t nth)
 {
     return way->transport == TRANSPORT_POLL ? (struct play)GOOD : (struct play)REFUSED;
@@ -357,6 +377,8 @@ int main(void)
         cmocka_unit_test(a_good_network_costs_one_try),
         cmocka_unit_test(what_does_not_connect_costs_one_try_a_route),
         cmocka_unit_test(a_hole_for_large_packets_is_passed_with_small_ones),
+        cmocka_unit_test(a_hole_for_smaller_ones_is_passed_soon_after),
+        cmocka_unit_test(full_segments_are_better_than_limited_ones),
         cmocka_unit_test(a_refused_transport_brings_the_next_at_once),
         cmocka_unit_test(silence_to_an_upgrade_is_passed_in_five_seconds),
         cmocka_unit_test(a_transport_inherits_the_segments_that_passed),
