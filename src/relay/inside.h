@@ -25,6 +25,8 @@
 #define VISIT_LISTENERS_MAX 256 // reverse listeners and offers of one session
 #define MEMBER_LISTENERS_MAX 512 // of all its sessions together
 #define DRAIN_TICK_MS 50
+#define TIDY_MS 200               // after a carrier came up, what handshakes needed goes back to the system
+#define TIDY_GAP_MS 60000         // but not more often
 #define PRESSURE_TICK_MS 1000    // between two looks for parked sessions while memory is short
 #define PRESSURE_PARKED_MS 10000 // shorter ones are left alone
 
@@ -60,7 +62,8 @@ struct relay {
     uint64_t last_ticket, policy_reads; // of enrolments; of `grant` and `revoke`
     uv_signal_t signals[3]; // HUP, TERM, INT
     bool draining;
-    struct timer drain, pressure;
+    struct timer drain, pressure, tidy;
+    uint64_t tidied_ms; // 0: not since the start
     uint64_t drain_until_ms, since;
     struct relay_stats stats;
     struct err err;
@@ -152,6 +155,7 @@ void opens_refuse(struct visit *v, struct stream *st, enum err_why why, const ch
 // listeners.c
 void listener_on(struct visit *v, struct stream *st, const struct frame_open *open);
 void listeners_recheck(struct visit *v); // after a change of the policy
+void relay_tidy_soon(struct relay *r); // relay.c: a handshake has left its pages behind
 void relay_listener_end(struct relay_listener *l, enum err_why why);
 bool visit_offers(const struct visit *v, const char *service);
 

@@ -325,4 +325,5 @@ void visit_up(struct visit *v, struct conn *conn, bool resumed, const struct fra
     conn_welcome(conn, &v->s, &welcome);
     b->how = peel_state(conn);
     log_up(b, resumed, took_ms);
+    relay_tidy_soon(v->m->r);
 }

@@ -351,6 +351,20 @@ static int start_front(struct relay *r, struct err *e)
     return 0;
 }
 
+static void on_tidy(struct timer *t)
+{
+    struct relay *r = container_of(t, struct relay, tidy);
+    r->tidied_ms = r->w->now_ms;
+    footprint_shrink();
+}
+
+void relay_tidy_soon(struct relay *r)
+{
+    uint64_t since = r->w->now_ms - r->tidied_ms;
+    if (!timer_is_set(&r->tidy))
+        timer_set(r->w, &r->tidy, !r->tidied_ms || since >= TIDY_GAP_MS ? TIDY_MS : (uint32_t)(TIDY_GAP_MS - since));
+}
+
 static int start(struct relay *r, struct err *e)
 {
     char pin[PIN_TEXT_MAX];
@@ -359,6 +373,7 @@ static int start(struct relay *r, struct err *e)
     list_init(&r->members);
     meet_init(&r->meet, r->w, 0);
     timer_init(&r->drain, on_drain);
+    timer_init(&r->tidy, on_tidy);
     budget_init(&r->budget, r->o->memory, NULL);
     pressure_init(r);
     front_init(&r->front, r->w);
@@ -384,6 +399,7 @@ static void stop(struct relay *r)
     control_stop(r->control);
     close_ports(r);
     timer_stop(r->w, &r->drain);
+    timer_stop(r->w, &r->tidy);
     pressure_fini(r);
     front_fini(&r->front);
     decoy_free(r->front.decoy);
