@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// argv → subcommand.
+// argv → subcommand, or the helper process that asks for proxies (dial/helper.h).
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 #include "cmd/command.h"
+#include "dial/helper.h"
 
 // Whoever starts us with a standard descriptor closed would have a socket of ours take its place.
 static void fill_standard(void)
@@ -18,5 +20,7 @@ static void fill_standard(void)
 int main(int argc, char **argv)
 {
     fill_standard();
+    if (argc == 2 && strcmp(argv[1], HELPER_WORD) == 0)
+        return helper_main();
     return command_main(argc, argv);
 }

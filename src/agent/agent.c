@@ -203,6 +203,8 @@ static int init(struct agent *a, const char *dir, bool make, struct err *e)
         return -1;
     if (!a->state.id.key)
         return err_set(e, ERR_USAGE, WHY_NONE, "there is no key in %s: use an invitation with `culvert join` first", dir);
+    if (saved_proxy_read(&a->saved, dir, e) < 0)
+        return -1;
     lessons_open(&a->lessons, dir);
     a->resolver = resolver_new(&a->w, e);
     return a->resolver ? 0 : -1;
@@ -267,6 +269,7 @@ static void fini(struct agent *a)
         budget_fini(&a->budget);
     policy_put(a->policy);
     agent_state_fini(&a->state);
+    saved_proxy_wipe(&a->saved);
     free(a->locals);
     free(a->reverses);
     free(a->uplinks);

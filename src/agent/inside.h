@@ -61,6 +61,7 @@ struct agent {
     struct worker w;
     const struct agent_options *o;
     struct agent_state state;
+    struct saved_proxy saved; // by conf_proxy
     struct resolver *resolver;
     struct budget budget; // of all uplinks' sessions
     bool has_budget;
@@ -111,6 +112,7 @@ enum log_level agent_chatter(const struct agent *a);
 int relays_init(struct agent *a, const struct agent_connect *c, const struct relay_url *only, struct err *e);
 void relays_start(struct agent *a);
 void relays_reload(struct agent *a); // reads the state again and dials now
+json_t *relays_proxy(void *owner); // conf_proxy has saved others: they are used at once; struct control_ops
 size_t relays_up(const struct agent *a); // how many are connected
 void relays_on_review(struct timer *timer);
 void relays_on_stagger(struct timer *timer);

@@ -14,7 +14,7 @@ bool lane_is_good(const struct lane *l)
 static size_t route_by_path(const struct uplink *u, const char *path)
 {
     size_t i = 0;
-    while (i < u->paths_options.route_count && strcmp(u->routes[i].path, path) != 0)
+    while (i < u->paths_options.route_count && strcmp(u->routes.of[i].path, path) != 0)
         i++;
     return i;
 }
@@ -47,7 +47,7 @@ static void remember_way(const struct lane *l)
 {
     const struct uplink *u = l->u;
     struct lessons_way way = {.transport = l->way.transport, .mss = l->way.mss};
-    const char *route = u->routes[l->way.route].path;
+    const char *route = u->routes.of[l->way.route].path;
     char where[URL_TEXT_MAX];
     relay_url_where(&u->relay.url, where);
     if (lane_is_best(l)) {
@@ -80,8 +80,8 @@ static void on_conn_down(struct conn *c, const struct err *err, const struct fra
     err_copy(&e, err);
     if (l->state != LANE_UP && e.kind == ERR_FAILED) // whatever failed on the way there: not reached
         e.kind = ERR_UNREACHED;
-    const struct proxy_route *route = &u->routes[l->paths.way.route];
-    bool hops = route->count > 0 && !strstr(err_text(&e), "via "); // what went wrong may be a proxy's doing
+    const struct proxy_route *route = proxy_routes_find(&u->routes, l->route_id);
+    bool hops = route && route->count > 0 && !strstr(err_text(&e), "via "); // what went wrong may be a proxy's doing
     if (l->state != LANE_UP)
         err_prefix(&e, "dial %s%s%s", relay_url_where(&u->relay.url, where), hops ? " " : "", hops ? route->path : "");
     uplink_on_lane_down(l, &e, refusal);
@@ -112,6 +112,7 @@ static void on_path(struct paths *p, struct link *inner, const struct err *err)
     l->state = LANE_OPENING;
     l->open_us = p->open_us;
     l->way = p->way;
+    l->route_id = u->routes.of[p->way.route].id;
     l->conn = conn_agent(u->w, inner, &hello, u->peel, uplink_open_ms(u, l), &u->session, &conn_ops, l);
     OPENSSL_cleanse(&hello, sizeof(hello));
 }

@@ -19,6 +19,7 @@ struct lane {
     struct way way;              // by which it was opened
     bool better;                 // dialled beside one that stands, to take its place by a better way
     struct network_route route;  // by which it was opened; key "" when not known
+    uint64_t route_id;           // of the proxies it goes by (struct proxy_route)
     struct liveness_lesson lesson; // what was known of that network
     uint64_t began_ms, open_us;  // when it was dialled; when its stack began to open
     uint64_t up_ms;

@@ -334,12 +334,38 @@ void relays_on_network(struct network *n, enum network_event what)
     review(a);
 }
 
+// False: it stays as it was.
+static bool read_saved(struct agent *a, struct err *e)
+{
+    return saved_proxy_read(&a->saved, a->state.dir, e) == 0;
+}
+
+json_t *relays_proxy(void *owner)
+{
+    struct agent *a = owner;
+    struct err e = ERR_INIT;
+    bool told = a->o->connect.proxy_count > 0;
+    if (!read_saved(a, &e)) {
+        json_t *bad = json_pack("{s:s}", "error", err_text(&e));
+        err_fini(&e);
+        return bad;
+    }
+    proxy_kit_forgive(a->o->connect.proxy_kit);
+    for (size_t i = 0; i < a->uplink_count && !told && a->life == AGENT_RUNNING; i++)
+        routes_ask(&a->uplinks[i]);
+    log_event(LOG_INFO, "conf_proxy has saved other proxies", LS("used", told ? "no: --proxy goes first" : "yes"));
+    return json_pack("{s:b}", "told", (int)told);
+}
+
 void relays_reload(struct agent *a)
 {
     struct err e = ERR_INIT;
     bool good = agent_state_reload(&a->state, &e) == 0;
     if (!good)
         log_event(LOG_ERROR, "reload: the old state stays", LS("reason", err_text(&e)));
+    err_fini(&e);
+    if (!read_saved(a, &e))
+        log_event(LOG_ERROR, "reload: the old conf_proxy stays", LS("reason", err_text(&e)));
     err_fini(&e);
     proxy_kit_forgive(a->o->connect.proxy_kit);
     for (size_t i = 0; i < a->uplink_count; i++) {
@@ -348,6 +374,7 @@ void relays_reload(struct agent *a)
         if (r)
             uplink_set_relay(u, r);
         uplink_revive(u);
+        routes_ask(u);
         uplink_start(u);
     }
     a->started = a->uplink_count;
@@ -367,7 +394,8 @@ static int add(struct agent *a, const struct agent_connect *c, const struct agen
                struct err *e)
 {
     struct uplink *u = &a->uplinks[a->uplink_count++];
-    int rc = uplink_init(u, &a->w, a->resolver, &a->budget, &a->lessons, relay, c, &a->state.id, &uplink_ops, a, e);
+    int rc = uplink_init(u, &a->w, a->resolver, &a->budget, &a->lessons, relay, c, &a->saved, &a->state.id, &uplink_ops, a, e);
+    u->chatter = agent_chatter(a);
     u->elsewhere = elsewhere;
     u->meet = u->session.meet = &a->meet;
     return rc;

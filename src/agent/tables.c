@@ -232,19 +232,45 @@ static json_t *session_json(const struct agent *a)
                      (json_int_t)s->replayed);
 }
 
+static bool rises(const struct uplink *u)
+{
+    for (size_t i = 0; i < UPLINK_LANES; i++)
+        if (lane_is_rising(&u->lanes[i]))
+            return true;
+    return false;
+}
+
+// Which proxies are known for the relay in use, and where from. "settled": what stands goes by one of them; "failed": an attempt did not get there.
+static json_t *proxies(const struct uplink *u)
+{
+    char ways[ROUTES_TEXT_MAX];
+    const struct lane *l = uplink_lane(u);
+    const struct proxy_route *used = l ? proxy_routes_find(&u->routes, l->route_id) : NULL;
+    bool settled = !u->find.busy && used && lane_is_good(l);
+    bool failed = !settled && !u->find.busy && (*u->find_error || (u->attempts > u->routes_attempts && !rises(u)));
+    json_t *o = json_pack("{s:s, s:s, s:s, s:b, s:b}", "from", u->routes.source, "ways", routes_text(&u->routes, ways, sizeof(ways)), "used",
+                          used ? used->path : "", "settled", (int)settled, "failed",
+                          (int)failed);
+    if (*u->routes.note)
+        json_object_set_new(o, "note", json_string(u->routes.note));
+    if (*u->find_error)
+        json_object_set_new(o, "error", json_string(u->find_error));
+    return o;
+}
+
 static json_t *status(void *owner)
 {
     struct agent *a = owner;
     static const char *const seal_names[] = {"auto", "always", "never"};
     char pin[PIN_TEXT_MAX], url[URL_TEXT_MAX];
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "name", a->current->name, "relay",
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "name", a->current->name, "relay",
                      relay_url_text(&a->current->relay.url, url), "pin", pin_text(a->state.id.pin, pin),
-                     "seal", seal_names[a->o->seal], "peers", (json_int_t)a->state.peer_count, "carrier", carrier(a),
+                     "seal", seal_names[a->o->seal], "peers", (json_int_t)a->state.peer_count, "carrier", carrier(a), "proxy", proxies(a->current),
                      "relays", relays(a), "session", session_json(a), "sessions", sessions(a), "forwarding", forward_stats_json(&a->fw), "memory_bytes",
                      (json_int_t)a->budget.used, "forwards", forwards(a));
 }
 
-const struct control_ops agent_control_ops = {.status = status, .table = table};
+const struct control_ops agent_control_ops = {.status = status, .table = table, .proxy = relays_proxy};
 
 void agent_tell_ready(struct agent *a)
 {

@@ -10,8 +10,6 @@
 
 #define HANDSHAKE_TRIPS 4 // from a connection to WELCOME: outer TLS, WebSocket, inner TLS, HELLO
 
-static const char *environment(const char *name) { return getenv(name); }
-
 static int join_headers(struct uplink *u, const struct agent_connect *c, struct err *e)
 {
     size_t size = 1;
@@ -98,7 +96,7 @@ static void on_retry(struct timer *timer)
 }
 
 int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct budget *budget, struct lessons *lessons,
-                const struct agent_relay *relay, const struct agent_connect *c, const struct identity *id, const struct uplink_ops *ops, void *owner,
+                const struct agent_relay *relay, const struct agent_connect *c, const struct saved_proxy *saved, const struct identity *id, const struct uplink_ops *ops, void *owner,
                 struct err *e)
 {
     *u = (struct uplink){.w = w, .resolver = r, .budget = budget, .lessons = lessons, .want = 1, .relay = *relay, .ops = ops, .owner = owner,
@@ -114,12 +112,13 @@ int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct b
     worker_random(w, u->instance, sizeof(u->instance));
     new_session(u);
     snprintf(u->name, sizeof(u->name), "%s", relay->name);
-    if (proxy_find(&u->routes[0], &relay->url, c->proxies, c->proxy_count, relay->proxies, relay->proxy_count, environment,
-                   e) < 0)
-        return -1;
-    u->paths_options = (struct paths_options){.dial = &u->dial_options, .routes = u->routes, .route_count = 1,
-                                              .transports = c->transports.count ? c->transports : transports_usual,
+    u->connect = c;
+    u->saved = saved;
+    u->chatter = LOG_INFO;
+    u->paths_options = (struct paths_options){.dial = &u->dial_options, .transports = c->transports.count ? c->transports : transports_usual,
                                               .reach_ms = AGENT_OPEN_MS, .on_network = lane_recall};
+    if (routes_init(u, e) < 0)
+        return -1;
     return make_options(u, c, id, e);
 }
 
@@ -134,8 +133,7 @@ void uplink_fini(struct uplink *u)
     SSL_CTX_free(u->dial_options.outer);
     SSL_CTX_free(u->dial_options.inner);
     h2_free_all(&u->hubs);
-    for (size_t i = 0; i < LADDER_ROUTES; i++)
-        proxy_route_wipe(&u->routes[i]);
+    routes_fini(u);
     free(u->headers);
     u->headers = NULL;
     OPENSSL_cleanse(&u->relay, sizeof(u->relay));
@@ -147,7 +145,7 @@ void uplink_fini(struct uplink *u)
 enum uplink_state uplink_state(const struct uplink *u)
 {
     static const enum uplink_state of_lane[] = {UPLINK_DOWN, UPLINK_DIALLING, UPLINK_OPENING, UPLINK_UP};
-    enum uplink_state best = UPLINK_DOWN;
+    enum uplink_state best = u->find.busy && u->routes.count == 0 ? UPLINK_DIALLING : UPLINK_DOWN;
     for (size_t i = 0; i < UPLINK_LANES; i++) {
         enum uplink_state one = of_lane[u->lanes[i].state];
         best = one > best ? one : best;
@@ -197,11 +195,11 @@ static struct lane *free_lane(struct uplink *u)
 static void dial_one(struct uplink *u)
 {
     struct lane *l = free_lane(u);
-    if (!l)
+    timer_stop(u->w, &u->retry);
+    if (!l || !routes_ready(u))
         return;
     u->paths_options.open_ms = open_ms(u, u->others);
     u->dial_options.fresh = count(u, is_up) > count(u, lane_is_good);
-    timer_stop(u->w, &u->retry);
     timer_set(u->w, &u->hedge, UPLINK_HEDGE_MS);
     u->attempts++;
     lane_dial(l);
@@ -390,6 +388,8 @@ static void none_left(struct uplink *u, const struct err *err, const struct fram
     }
     if (!was_up && !refusal && count(u, is_rising) > 0)
         return;
+    if (!was_up)
+        routes_doubt(u, ROUTES_DOUBT_MS);
     u->ops->on_down(u, err, refusal, was_up);
 }
 
@@ -419,8 +419,26 @@ void uplink_on_lane_down(struct lane *l, const struct err *err, const struct fra
     err_fini(&why);
 }
 
+void uplink_on_no_routes(struct uplink *u, const struct err *err)
+{
+    err_whole(err, u->last_error, sizeof(u->last_error));
+    none_left(u, err, NULL, false);
+}
+
+void uplink_go_on(struct uplink *u)
+{
+    if (uplink_is_up(u)) {
+        u->beside_ms = 0;
+        if (!timer_is_set(&u->retry))
+            keep(u);
+    } else {
+        uplink_start(u);
+    }
+}
+
 void uplink_drop(struct uplink *u)
 {
+    find_stop(&u->find);
     for (size_t i = 0; i < UPLINK_LANES; i++) {
         if (u->lanes[i].state == LANE_UP)
             give_up_number(u, u->lanes[i].conn->hello.carrier);
@@ -489,6 +507,7 @@ void uplink_on_network(struct uplink *u, enum network_event what)
     for (size_t i = 0; i < UPLINK_LANES; i++)
         lane_on_network(&u->lanes[i], what);
     backoff_reset(&u->backoff);
+    routes_doubt(u, ROUTES_NETWORK_MS);
     if (!uplink_is_up(u)) {
         uplink_start(u);
     } else if (count(u, lane_is_good) < u->want) {

@@ -8,9 +8,13 @@
 #include "agent/agent.h"
 #include "agent/lane.h"
 #include "agent/lessons.h"
+#include "agent/routes.h"
+#include "core/log.h"
 #include "dial/backoff.h"
+#include "dial/find.h"
 #include "session/meet.h"
 #include "trust/agent_state.h"
+#include "trust/saved_proxy.h"
 
 #define UPLINK_TRY_MS 5000    // the first attempt, when there are other ways; doubled with each failure up to AGENT_OPEN_MS
 #define UPLINK_TRY_ALL_MS 10000 // the same where several transports must have their turn in it
@@ -50,7 +54,15 @@ struct uplink {
     struct lane lanes[UPLINK_LANES];
     unsigned want;            // carriers to keep
     struct lessons *lessons;  // the agent's
-    struct proxy_route routes[LADDER_ROUTES]; // to it, in order of preference
+    const struct agent_connect *connect;
+    const struct saved_proxy *saved; // the agent's
+    struct proxy_routes routes; // to it, in order of preference; routes.h
+    struct find find;
+    uint64_t routes_attempts;   // attempts when the routes changed last
+    bool ask_due;               // the routes may have changed
+    uint64_t asked_ms;          // when they were asked for last
+    char find_error[ERR_TEXT_MAX]; // why that failed; "": it did not
+    enum log_level chatter;     // for what goes well
     struct dial_options dial_options;
     struct paths_options paths_options;
     struct list hubs;         // HTTP/2 connections that its lanes share
@@ -90,9 +102,9 @@ struct uplink {
     char name[64];              // what the relay calls us
 };
 
-// Reads what the flags name (CA file); 0, or -1 with *e set. `ops`, `budget` and `lessons` must stay.
+// Reads what the flags name (CA file); 0, or -1 with *e set. `ops`, `budget`, `lessons`, `c` and `saved` must stay.
 int uplink_init(struct uplink *u, struct worker *w, struct resolver *r, struct budget *budget, struct lessons *lessons,
-                const struct agent_relay *relay, const struct agent_connect *c, const struct identity *id, const struct uplink_ops *ops, void *owner,
+                const struct agent_relay *relay, const struct agent_connect *c, const struct saved_proxy *saved, const struct identity *id, const struct uplink_ops *ops, void *owner,
                 struct err *e);
 void uplink_fini(struct uplink *u); // legal on a zeroed one
 void uplink_set_relay(struct uplink *u, const struct agent_relay *relay); // the state knows more of it: for the next attempt
@@ -117,6 +129,10 @@ void uplink_on_suspect(struct uplink *u, struct carrier *c);
 void uplink_on_network(struct uplink *u, enum network_event what);
 // Sends our end on all carriers, once what the session had to say is out. False: not yet.
 bool uplink_send_end(struct uplink *u);
+
+// For routes.c
+void uplink_on_no_routes(struct uplink *u, const struct err *err); // none are known, and none were found: as an attempt that failed
+void uplink_go_on(struct uplink *u); // there are routes, or others than before
 
 // For lane.c
 void uplink_hello(struct uplink *u, struct frame_hello *hello);

@@ -65,36 +65,7 @@ void check_way_stands(struct check_way *way)
         tunnel_probe(way, transports_usual.of[i]);
 }
 
-static const char *environment(const char *name) { return getenv(name); }
-
 // The start ---------------------------------------------------------------------------------------------------------
-
-static struct check_way *add_way(struct check *c)
-{
-    struct check_way *way = &c->ways[c->way_count++];
-    way->c = c;
-    return way;
-}
-
-static int find_ways(struct check *c, struct err *e)
-{
-    const struct check_options *o = c->o;
-    struct check_way *way = add_way(c);
-    char group[sizeof(way->group)];
-    if (proxy_find(&way->route, o->relay, o->proxies, o->proxy_count, o->known ? o->known->proxies : NULL,
-                   o->known ? o->known->proxy_count : 0, environment, e) < 0)
-        return -1;
-    if (way->route.count == 0) {
-        snprintf(way->group, sizeof(way->group), "directly");
-        return 0;
-    }
-    snprintf(group, sizeof(group), "%s (%s)", way->route.path, way->route.source);
-    memcpy(way->group, group, sizeof(group));
-    way = add_way(c);
-    snprintf(way->route.path, sizeof(way->route.path), "direct");
-    snprintf(way->group, sizeof(way->group), "directly");
-    return 0;
-}
 
 static int make_contexts(struct check *c, struct err *e)
 {
@@ -137,8 +108,9 @@ static void begin(struct check *c)
     const struct relay_url *relay = c->o->relay;
     struct addr literal;
     names_probe(c, addr_parse_ip(&literal, relay->host, 0) ? "address" : "name and addresses", relay->host, relay->port);
-    for (size_t i = 0; i < c->ways[0].route.count; i++)
-        proxy_probe(&c->ways[0], i);
+    for (size_t i = 0; i < c->way_count; i++)
+        for (size_t hop = 0; hop < c->ways[i].route.count; hop++)
+            proxy_probe(&c->ways[i], hop);
     for (size_t i = 0; i < c->way_count; i++)
         web_probe(&c->ways[i]);
     if (relay->port == 443)
@@ -197,7 +169,10 @@ static void forgive_h2(struct check *c)
 // A proxy that wants a login from strangers is no trouble where the way through it stands.
 static void forgive_proxies(struct check *c)
 {
-    if (!c->ways[0].secured)
+    bool through = false;
+    for (size_t i = 0; i < c->way_count; i++)
+        through |= c->ways[i].route.count > 0 && c->ways[i].secured;
+    if (!through)
         return;
     list_each(&c->report->findings, it) {
         struct finding *f = list_entry(it, struct finding, node);
@@ -226,7 +201,7 @@ static void choose(struct check *c)
             continue;
         snprintf(r->choice, sizeof(r->choice), "%.150s, %s%s", way->group, titles[way->transport], way->mss ? ", small segments" : "");
         r->chosen = json_pack("{s:s,s:s,s:i}", "way", way->route.path, "transport", transport_name(way->transport), "mss", (int)way->mss);
-        if (i > 0)
+        if (!way->found)
             snprintf(r->why, sizeof(r->why), "what was told or found does not work (%.250s); say --proxy none", err_text(&c->ways[0].err));
         else if (way->route.count)
             snprintf(r->why, sizeof(r->why), "the proxy comes from %s", way->route.source);
@@ -310,7 +285,7 @@ static void on_tick(struct timer *timer)
 static int run(struct check *c, struct err *e)
 {
     c->resolver = resolver_new(&c->w, e);
-    if (!c->resolver || find_ways(c, e) < 0 || make_contexts(c, e) < 0)
+    if (!c->resolver || check_find_ways(c, e) < 0 || make_contexts(c, e) < 0)
         return -1;
     make_dial_options(c);
     worker_random(&c->w, c->session, sizeof(c->session));

@@ -15,6 +15,8 @@ struct check_options {
     const struct identity *id;        // this agent's key; key NULL: none
     const struct proxy_url *proxies;  // --proxy; count 0: auto
     size_t proxy_count;
+    const struct proxy_url *saved;    // conf_proxy
+    size_t saved_count;
     struct proxy_kit *kit;
     const char *ca_file, *host, *sni, *headers; // as in struct dial_options; headers each ended by CRLF
     bool outer_report;

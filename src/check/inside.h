@@ -9,8 +9,8 @@
 #include "check/trial.h"
 #include "dial/proxy.h"
 
-#define CHECK_WAYS 2 // the one that culvert takes, and the direct one beside it
-#define CHECK_ROUTES 1
+#define CHECK_ROUTES 4 // of those that were told or found; more are left out
+#define CHECK_WAYS (CHECK_ROUTES + 1) // and the direct one beside them
 
 struct check;
 
@@ -24,6 +24,7 @@ struct probe {
 struct check_way {
     struct check *c;
     struct proxy_route route;
+    bool found;          // an agent would try it
     char group[400];     // "via proxy:3128 (https_proxy)", "directly"
     struct finding *connect, *tls, *web;
     bool secured;        // TLS (or none, with ws://) stands, whoever ends it
@@ -71,6 +72,9 @@ void check_note_date(struct check *c, const struct answer *a, const char *of);
 // By that way, with everything else as an agent would do it.
 void check_dial_options(const struct check_way *way, enum transport transport, uint16_t mss, struct dial_options *out);
 void check_way_stands(struct check_way *way); // its TLS stands: what runs over it is looked at
+
+// found.c
+int check_find_ways(struct check *c, struct err *e); // runs the worker until they are known
 
 // Each starts its probe, or several.
 void names_probe(struct check *c, const char *group, const char *host, uint16_t port);

@@ -200,7 +200,7 @@ void proxy_probe(struct check_way *way, size_t hop)
     h->host = last ? c->o->relay->host : route->hops[hop + 1].host;
     h->port = last ? c->o->relay->port : route->hops[hop + 1].port;
     proxy_url_where(h->hop, where);
-    snprintf(group, sizeof(group), "proxy %s://%.200s (%s)", proxy_kind_name(h->hop->kind), where, route->source);
+    snprintf(group, sizeof(group), "proxy %s://%.200s (%.150s)", proxy_kind_name(h->hop->kind), where, route->source);
     if (hop == 0)
         names_probe(c, group, h->hop->host, h->hop->port);
     h->f = report_add(c->report, group, "proxy", "answer", c->w.now_ms);

@@ -9,6 +9,7 @@
 #include "cmd/command.h"
 #include "cmd/connect.h"
 #include "trust/file.h"
+#include "trust/saved_proxy.h"
 
 static const struct option own_options[] = {
     {"long", 0, NULL, OPT_ARGV, "also find out how long a silent connection survives; takes up to 5 minutes"},
@@ -20,6 +21,7 @@ static const struct option *const tables[] = {own_options, connect_options, NULL
 struct job {
     struct agent_state state;
     struct connect connect;
+    struct saved_proxy saved;
     struct relay_url told;
     char *headers; // each ended by CRLF
 };
@@ -53,7 +55,8 @@ static struct report *check_one(struct options *o, struct job *j, const struct r
     const struct agent_connect *c = &j->connect.c;
     const struct agent_relay *known = j->state.id.key ? find_known(&j->state, url) : NULL;
     struct check_options k = {
-        .relay = url, .known = known, .id = &j->state.id, .proxies = c->proxies, .proxy_count = c->proxy_count, .kit = &j->connect.kit,
+        .relay = url, .known = known, .id = &j->state.id, .proxies = c->proxies, .proxy_count = c->proxy_count, .saved = j->saved.of,
+        .saved_count = j->saved.count, .kit = &j->connect.kit,
         .ca_file = c->ca_file, .host = c->host, .sni = c->sni, .headers = j->headers, .peel_never = c->peel_never,
         .outer_report = c->outer == AGENT_OUTER_DEFAULT ? known && known->outer_report : c->outer == AGENT_OUTER_REPORT,
         .idle = options_has(o, "long"), .progress = isatty(STDERR_FILENO) && !options_has(o, "quiet")};
@@ -129,11 +132,12 @@ static int run(struct options *o, struct err *e)
     struct job *j = calloc(1, sizeof *j);
     char *folder = j ? state_folder(o, e) : NULL;
     int status = folder && connect_parse(o, &j->connect, e) == 0 && join_headers(j, e) == 0 &&
-                         open_state(j, folder, e) == 0
+                         open_state(j, folder, e) == 0 && saved_proxy_read(&j->saved, folder, e) == 0
                      ? check_all(o, j, e)
                      : -1;
     if (j) {
         agent_state_fini(&j->state);
+        saved_proxy_wipe(&j->saved);
         connect_fini(&j->connect);
         free(j->headers);
     }

@@ -15,13 +15,15 @@ const struct option connect_options[] = {
      "name[:port] or wss://name[:port][/path]; ws://… only behind a front of your own; several: in order of "
      "preference, the best that answers is used; default: all joined, the one joined last first"},
     {"proxy", 0, "PROXY", OPT_MANY,
-     "http|https|h2|socks4a|socks5|socks5h://[user[:password]@]host[:port], or none; several: a chain, in order; a user "
-     "without a password: it is asked for at the terminal; default auto: https_proxy, HTTPS_PROXY, all_proxy and no_proxy"},
+     "http|https|h2|socks4a|socks5|socks5h://[user[:password]@]host[:port], pac+URL of a PAC script (http, https, file), or "
+     "none; several: a chain, in order; a user without a password: it is asked for at the terminal; default auto: what "
+     "culvert conf_proxy saved, then https_proxy, HTTPS_PROXY, all_proxy and no_proxy, then the system's settings and their "
+     "PAC script (by libproxy, if it is installed)"},
     {"proxy-login", 0, "FILE", OPT_MANY, "user:password for the proxies, in order, each from a file of mode 0600"},
     {"proxy-auth", 0, "LIST", 0,
      "which ways to authenticate may be used: some of basic,digest,ntlm,negotiate; default all, the strongest offered "
      "first, and basic only over TLS or where nothing else is offered"},
-    {"proxy-ca", 0, "FILE", 0, "trust these certificate authorities for https:// proxies instead of the system's"},
+    {"proxy-ca", 0, "FILE", 0, "trust these certificate authorities for https:// proxies and https:// PAC scripts instead of the system's"},
     {"transport", 'T', "LIST", 0,
      "by which of HTTP's means to travel, in order of preference: h1 or h2, WebSocket over HTTP/1.1 or HTTP/2; poll, "
      "long-poll by whole requests; default: all of them"},
@@ -65,14 +67,14 @@ static bool can_ask(void)
 }
 
 // A user without a password: it is asked for.
-static int ask_password(struct proxy_url *p, struct err *e)
+int connect_ask_password(struct proxy_url *p, const char *what, struct err *e)
 {
     char where[URL_TEXT_MAX], shown[URL_PAC_MAX + 8], text[2 * URL_TEXT_MAX];
-    if (p->kind == PROXY_SOCKS4A || !p->has_login || p->has_password || !can_ask())
+    if (p->kind <= PROXY_PAC || p->kind == PROXY_SOCKS4A || !p->has_login || p->has_password || !can_ask())
         return 0;
     snprintf(text, sizeof text, "Password for %s: ", proxy_url_text(p, shown));
     if (EVP_read_pw_string(p->password, URL_LOGIN_MAX, text, 0) != 0)
-        return err_set(e, ERR_USAGE, WHY_NONE, "--proxy: no password for %s", proxy_url_where(p, where));
+        return err_set(e, ERR_USAGE, WHY_NONE, "%s: no password for %s", what, proxy_url_where(p, where));
     p->has_password = true;
     return 0;
 }
@@ -88,9 +90,9 @@ static int add_proxy(const struct option_value *v, struct connect *out, size_t c
         err_prefix(e, "%s", name);
         return -1;
     }
+    if (p->kind < PROXY_HTTP && count > 1)
+        return err_set(e, ERR_USAGE, WHY_NONE, "--proxy: auto, none and PAC scripts stand alone");
     if (p->kind == PROXY_AUTO || p->kind == PROXY_NONE) {
-        if (count > 1)
-            return err_set(e, ERR_USAGE, WHY_NONE, "--proxy: auto and none stand alone");
         out->c.proxy_count = p->kind == PROXY_NONE; // one hop of kind none: direct
         return 0;
     }
@@ -110,7 +112,7 @@ static int parse_proxies(const struct options *o, struct connect *out, struct er
         if (add_login(options_nth(o, "proxy-login", i), &out->proxies[i], e) < 0)
             return -1;
     for (size_t i = 0; i < out->c.proxy_count; i++)
-        if (ask_password(&out->proxies[i], e) < 0)
+        if (connect_ask_password(&out->proxies[i], "--proxy", e) < 0)
             return -1;
     return 0;
 }

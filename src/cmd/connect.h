@@ -18,4 +18,6 @@ struct connect {
 };
 
 int connect_parse(const struct options *o, struct connect *out, struct err *e);
+// Asks at the terminal for the password of a user without one. 0, or -1 with *e set; nothing when nobody can be asked.
+int connect_ask_password(struct proxy_url *p, const char *what, struct err *e);
 void connect_fini(struct connect *c);

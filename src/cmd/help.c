@@ -22,7 +22,7 @@ void help_program(FILE *out)
           "commands:\n",
           out);
     for (size_t i = 0; commands[i]; i++)
-        fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
+        fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
     fprintf(out,
             "\nA relay in public, an agent behind the proxy, ssh through it:\n%s\n"
             "More, with examples: culvert COMMAND --help\n"

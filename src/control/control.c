@@ -90,6 +90,8 @@ static json_t *answer(struct caller *k, const json_t *request)
         ok = answer_status(c);
     else if (!strcmp(ask, "table") && name)
         ok = c->ops->table(c->owner, name);
+    else if (!strcmp(ask, "proxy") && c->ops->proxy)
+        ok = c->ops->proxy(c->owner);
     return ok ? json_pack("{s:o}", "ok", ok) : error("not here");
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The control socket: how `status` and `table` ask a running relay or agent. Each process listens on a Unix socket of
 // its own, STATE/control-ROLE-PID.sock (0600); a request is one line of JSON, {"ask":"status"}, {"ask":"table",
-// "name":"streams"} or {"ask":"policy"}, the answer one line too, {"ok":…} or {"error":"…"}. The server owns its
+// "name":"streams"}, {"ask":"policy"} or {"ask":"proxy"}, the answer one line too, {"ok":…} or {"error":"…"}. The server owns its
 // listener and callers, at most CONTROL_CALLERS of them, each cut off after CONTROL_MS. The role answers from its own
 // memory, at once.
 #pragma once
@@ -24,6 +24,8 @@ struct control_ops {
     // Somebody changed the store: read it again, and call control_policy_read with the ticket when it is in force.
     // Tickets rise by one. NULL: this role has none.
     void (*policy)(void *owner, uint64_t ticket);
+    // Somebody saved other proxies: read them, begin to use them, and say with a new object what that means. NULL: none.
+    json_t *(*proxy)(void *owner);
 };
 
 struct control;

@@ -29,7 +29,7 @@ static void fail_first(struct dial *d, const struct err *err)
     err_copy(&e, err);
     dial_advise(&e, d->o->route->count > 0);
     if (d->o->route->count > 0)
-        err_prefix(&e, "proxy %s (%s)", d->first, d->o->route->source);
+        err_prefix(&e, "proxy %s (%s%s)", d->first, d->o->route->source[0] == '-' ? "" : "from ", d->o->route->source);
     fail(d, &e);
     err_fini(&e);
 }
@@ -138,6 +138,15 @@ static void race(struct dial *d, const struct addr *addrs, size_t count)
     race_start(&d->race, d->w, addrs, count, TCP_CARRIER | TCP_SEGMENT(d->o->mss), on_raced);
 }
 
+// Who named a proxy that refuses is the first thing one asks; of flags one knows.
+static void say_source(struct err *e, const struct proxy_route *route)
+{
+    enum advice advice = e->advice;
+    if (route->source[0] != '-')
+        err_set(e, e->kind, e->why, "%s (proxy from %s)", err_text(e), route->source);
+    e->advice = advice;
+}
+
 static void on_hops(struct hops *h, struct link *top, const struct err *err)
 {
     struct dial *d = container_of(h, struct dial, hops);
@@ -146,10 +155,15 @@ static void on_hops(struct hops *h, struct link *top, const struct err *err)
         return;
     }
     hops_fini(h);
-    if (top)
+    if (top) {
         d->on_done(d, stack(top, d), NULL);
-    else
-        fail(d, err);
+        return;
+    }
+    struct err e = ERR_INIT;
+    err_copy(&e, err);
+    say_source(&e, d->o->route);
+    fail(d, &e);
+    err_fini(&e);
 }
 
 static void on_raced(struct race *r, struct link *link, const struct addr *to, const struct err *err)
