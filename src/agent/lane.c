@@ -117,18 +117,18 @@ static void on_path(struct paths *p, struct link *inner, const struct err *err)
     OPENSSL_cleanse(&hello, sizeof(hello));
 }
 
-static void dial(struct lane *l, const struct way *floor)
+static void dial(struct lane *l, const struct way *floor, size_t most)
 {
     struct uplink *u = l->u;
     l->state = LANE_DIALLING;
     l->stale = false;
     l->better = floor;
     l->began_ms = u->w->now_ms;
-    paths_start(&l->paths, u->w, u->resolver, &u->paths_options, floor, on_path);
+    paths_start(&l->paths, u->w, u->resolver, &u->paths_options, floor, most, on_path);
 }
 
-void lane_dial(struct lane *l) { dial(l, NULL); }
-void lane_dial_better(struct lane *l, const struct way *than) { dial(l, than); }
+void lane_dial(struct lane *l, bool hedge) { dial(l, NULL, hedge ? LANE_HEDGE_TRIES : 0); }
+void lane_dial_better(struct lane *l, const struct way *than) { dial(l, than, 0); }
 
 void lane_drop(struct lane *l)
 {

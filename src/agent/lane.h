@@ -7,6 +7,8 @@
 #include "dial/paths.h"
 #include "session/conn.h"
 
+#define LANE_HEDGE_TRIES 2
+
 struct uplink;
 
 enum lane_state { LANE_FREE, LANE_DIALLING, LANE_OPENING, LANE_UP };
@@ -27,7 +29,8 @@ struct lane {
 };
 
 void lane_init(struct lane *l, struct uplink *u);
-void lane_dial(struct lane *l); // must be free
+// Must be free. hedge: another one hangs, so the way that is tried first is tried once more, and no others.
+void lane_dial(struct lane *l, bool hedge);
 void lane_dial_better(struct lane *l, const struct way *than); // the same, by a better way only, of which there must be one
 // Whether a stands on a better way than b.
 bool lane_is_better(const struct lane *a, const struct lane *b);

@@ -202,7 +202,7 @@ static void dial_one(struct uplink *u)
     u->dial_options.fresh = count(u, is_up) > count(u, lane_is_good);
     timer_set(u->w, &u->hedge, UPLINK_HEDGE_MS);
     u->attempts++;
-    lane_dial(l);
+    lane_dial(l, count(u, is_rising) > 0);
 }
 
 // A way that comes back shall be found at once: TCP repeats its SYN ever more seldom.

@@ -9,7 +9,8 @@ struct choice { // the earliest so far
 
 void ladder_init(struct ladder *l, const struct transport_list *transports, size_t routes)
 {
-    *l = (struct ladder){.transports = *transports, .routes = routes < LADDER_ROUTES ? routes : LADDER_ROUTES};
+    *l = (struct ladder){.transports = *transports, .routes = routes < LADDER_ROUTES ? routes : LADDER_ROUTES,
+                         .most = LADDER_TRIES};
 }
 
 static size_t place(const struct transport_list *l, enum transport t)
@@ -105,6 +106,16 @@ static void propose_address(struct choice *c, const struct ladder_try *of)
         propose(c, &of->way, due);
 }
 
+static bool was_useless(const struct ladder *l, const struct way *way)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        const struct ladder_try *t = &l->tries[i];
+        if (t->way.route == way->route && t->way.mss == way->mss && !t->secured)
+            return true;
+    }
+    return false;
+}
+
 static void propose_small(struct choice *c, const struct ladder_try *of)
 {
     static const uint16_t sizes[] = {LADDER_MSS, LADDER_MSS_MIN};
@@ -113,7 +124,7 @@ static void propose_small(struct choice *c, const struct ladder_try *of)
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         struct way way = of->way;
         way.mss = sizes[i];
-        if (!is_tried(c->l, &way))
+        if (!is_tried(c->l, &way) && !was_useless(c->l, &way))
             propose(c, &way, of->reached_ms + LADDER_STALL_MS + i * LADDER_STAGGER_MS);
     }
 }
@@ -146,7 +157,7 @@ bool ladder_next(const struct ladder *l, uint64_t now_ms, struct way *out, uint6
 {
     struct choice c = {.l = l, .due_ms = UINT64_MAX};
     *again_ms = UINT64_MAX;
-    if (l->count == LADDER_TRIES || l->transports.count == 0)
+    if (l->count >= l->most || l->transports.count == 0)
         return false;
     propose_routes(&c);
     for (size_t i = 0; i < l->count; i++)

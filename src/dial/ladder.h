@@ -6,7 +6,8 @@
 // LADDER_STALL_MS the same way is tried with smaller segments, of two sizes. One that was refused, by whatever said no to it once the way to
 // the relay was open, brings the next transport at once, and one that is merely silent brings it LADDER_SILENT_MS after it
 // began. What does not even connect brings nothing: all transports use the same port. Where a name has several
-// addresses, one that accepted and then failed, or stalls, brings another one.
+// addresses, one that accepted and then failed, or stalls, brings another one. A size of segments that did not even bring TLS up is not
+// tried again by another transport.
 #pragma once
 #include <stdint.h>
 #include "dial/transport.h"
@@ -42,6 +43,7 @@ struct ladder {
     bool has_first, has_floor;
     struct way first; // worked the last time
     struct way floor; // only ways better than this one are tried
+    size_t most;      // tries, up to LADDER_TRIES
     struct ladder_try tries[LADDER_TRIES];
     size_t count;
 };

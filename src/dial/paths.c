@@ -307,11 +307,13 @@ static void on_deadline(struct timer *timer)
     fail(p);
 }
 
-void paths_start(struct paths *p, struct worker *w, struct resolver *r, const struct paths_options *o, const struct way *floor,
+void paths_start(struct paths *p, struct worker *w, struct resolver *r, const struct paths_options *o, const struct way *floor, size_t most,
                  void (*on_done)(struct paths *p, struct link *top, const struct err *err))
 {
     *p = (struct paths){.w = w, .resolver = r, .o = o, .on_done = on_done};
     ladder_init(&p->ladder, &o->transports, o->route_count);
+    if (most)
+        p->ladder.most = most;
     if (floor) {
         p->ladder.floor = *floor;
         p->ladder.has_floor = true;

@@ -39,7 +39,7 @@ struct paths {
     void (*on_done)(struct paths *p, struct link *top, const struct err *err);
 };
 
-// floor: only ways better than it, of which there must be one; NULL: all.
-void paths_start(struct paths *p, struct worker *w, struct resolver *r, const struct paths_options *o, const struct way *floor,
+// floor: only ways better than it, of which there must be one; NULL: all. most: tries, 0: LADDER_TRIES.
+void paths_start(struct paths *p, struct worker *w, struct resolver *r, const struct paths_options *o, const struct way *floor, size_t most,
                  void (*on_done)(struct paths *p, struct link *top, const struct err *err));
 void paths_stop(struct paths *p); // no on_done comes any more; legal when over and when zeroed

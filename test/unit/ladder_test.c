@@ -195,6 +195,20 @@ static void a_transport_inherits_the_segments_that_passed(void **state)
     assert_in_range(r.at_ms, 0, 2500);
 }
 
+static struct play frozen(const struct way *way, size_t nth) { return (struct play)STALLED; }
+
+static void what_says_nothing_at_all_is_asked_five_times(void **state)
+{
+    struct result r = run(frozen, 1);
+    assert_false(r.up);
+    assert_int_equal(r.tries, 5); // three sizes, and the two other transports
+    struct ladder l;
+    ladder_init(&l, &all, 1);
+    l.most = 2;
+    r = play(&l, frozen);
+    assert_int_equal(r.tries, 2);
+}
+
 static struct play hole_and_mute(const struct way *way, size_t nth) { return !way->mss ? (struct play)STALLED : mute(way, nth); }
 
 static void the_worst_of_both_is_passed_in_ten_seconds(void **state)
@@ -382,6 +396,7 @@ int main(void)
         cmocka_unit_test(a_refused_transport_brings_the_next_at_once),
         cmocka_unit_test(silence_to_an_upgrade_is_passed_in_five_seconds),
         cmocka_unit_test(a_transport_inherits_the_segments_that_passed),
+        cmocka_unit_test(what_says_nothing_at_all_is_asked_five_times),
         cmocka_unit_test(the_worst_of_both_is_passed_in_ten_seconds),
         cmocka_unit_test(routes_are_raced),
         cmocka_unit_test(a_route_that_fails_brings_the_next_at_once),
