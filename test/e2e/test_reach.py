@@ -8,6 +8,7 @@ import pytest
 
 import obstacles.roads  # noqa: F401: they add to SCENARIOS, in this order
 import obstacles.proxies  # noqa: F401
+import obstacles.found  # noqa: F401
 import obstacles.h2  # noqa: F401
 import obstacles.poll  # noqa: F401
 import obstacles.fronts  # noqa: F401
