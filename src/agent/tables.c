@@ -223,13 +223,13 @@ static json_t *carrier(const struct agent *a)
 static json_t *session_json(const struct agent *a)
 {
     const struct session_stats *s = &a->current->session.stats;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", //
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", //
                      "streams", (json_int_t)a->current->session.stream_count, "opened", (json_int_t)s->opened, "refused",
                      (json_int_t)s->refused, "reset", (json_int_t)s->reset, "bytes_in", (json_int_t)s->bytes_in,
                      "bytes_out", (json_int_t)s->bytes_out, "packets_in", (json_int_t)s->dgrams_in, "packets_out",
                      (json_int_t)s->dgrams_out, "packets_dropped",
                      (json_int_t)(s->dgrams_dropped_full + s->dgrams_dropped_stale + s->dgrams_dropped_part), "replayed",
-                     (json_int_t)s->replayed);
+                     (json_int_t)s->replayed, "integrity_failures", (json_int_t)a->current->tampered);
 }
 
 static bool rises(const struct uplink *u)

@@ -393,6 +393,17 @@ static void none_left(struct uplink *u, const struct err *err, const struct fram
     u->ops->on_down(u, err, refusal, was_up);
 }
 
+// Something on the way changed what passed: counted, and told once for each connection it cost.
+static void note_tampered(struct lane *l, const struct err *err)
+{
+    const struct link_facts *f = l->conn ? conn_facts(l->conn) : NULL;
+    char where[URL_TEXT_MAX];
+    l->u->tampered++;
+    log_event(LOG_WARN, "integrity failure: bytes were changed on the way and are not taken",
+              LS("relay", relay_url_where(&l->u->relay.url, where)), LS("issuer", f ? f->tls_issuer : ""),
+              LS("reason", err_text(err)), LN("failures", l->u->tampered));
+}
+
 void uplink_on_lane_down(struct lane *l, const struct err *err, const struct frame_welcome *refusal)
 {
     struct uplink *u = l->u;
@@ -403,6 +414,8 @@ void uplink_on_lane_down(struct lane *l, const struct err *err, const struct fra
     err_whole(&why, u->last_error, sizeof(u->last_error));
     if (!better)
         u->paths_options.avoid = was_up ? (struct addr){0} : l->paths.reached;
+    if (why.advice == ADVICE_TAMPERED)
+        note_tampered(l, &why);
     if (was_up)
         lane_ended(l, &why);
     lane_drop(l);

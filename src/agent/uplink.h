@@ -98,6 +98,7 @@ struct uplink {
     uint32_t rtt_us[2];         // smallest round trip: of this UPLINK_RTT_MS, and of the one before; 0: none
     uint64_t rtt_ms;            // since when it is this one
     uint64_t attempts, ups;
+    uint64_t tampered;          // connections that ended because bytes were changed on the way
     char last_error[ERR_WHOLE_MAX];
     char name[64];              // what the relay calls us
 };

@@ -47,6 +47,8 @@ static const struct {
     [ADVICE_UNKNOWN_AGENT] = {"unknown-agent", "get a new invitation from who runs the relay: culvert invite, culvert join"},
     [ADVICE_JOIN] = {"join", "join it with an invitation; then its key can be checked, too"},
     [ADVICE_CUT] = {"cut", "something ends the connection as soon as it is seen: try through a proxy, or another port"},
+    [ADVICE_TAMPERED] = {"tampered", "something on the way changes bytes; nothing of it is taken, and the session goes on over a new "
+                                     "connection; if it does not stop, try another way, as with --proxy or another port"},
     [ADVICE_MTU] = {"mtu", "packets of full size vanish: lower the MTU of this machine's link, or have ICMP \"too big\" let through"},
     [ADVICE_IDLE] = {"idle", "nothing to do: an agent learns this and sends a few bytes more often"},
 };

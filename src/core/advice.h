@@ -41,6 +41,7 @@ enum advice {
     ADVICE_JOIN,       // this relay is not joined
     ADVICE_CUT,        // the connection is cut at once
     // the path
+    ADVICE_TAMPERED,   // what came was changed on the way: an integrity failure
     ADVICE_MTU,
     ADVICE_IDLE,
     ADVICE_COUNT

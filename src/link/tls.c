@@ -325,6 +325,19 @@ static enum link_status fail_untrusted(struct tls *t)
     return fail_advised(t, advice_of(t));
 }
 
+// Whether OpenSSL's error says that what came is not what was sent: anything wrong with a TLS that stood, but a peer's
+// alert that is about something else; before that only what no misconfiguration explains.
+static bool is_tampered(const struct tls *t, unsigned long code)
+{
+    int reason = ERR_GET_REASON(code);
+    if (ERR_GET_LIB(code) != ERR_LIB_SSL)
+        return false;
+    if (reason == SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC || reason == SSL_R_DIGEST_CHECK_FAILED ||
+        reason == SSL_R_SSLV3_ALERT_BAD_RECORD_MAC)
+        return true;
+    return t->opened && reason < SSL_AD_REASON_OFFSET;
+}
+
 static enum link_status fail_ssl(struct tls *t)
 {
     unsigned long code = ERR_peek_last_error() ? ERR_peek_last_error() : t->lost;
@@ -338,7 +351,8 @@ static enum link_status fail_ssl(struct tls *t)
     if (!t->opened && ERR_GET_LIB(code) == ERR_LIB_SSL &&
         (reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST || reason == SSL_R_UNKNOWN_PROTOCOL))
         return fail_with(t, "the peer does not speak TLS there"), fail_advised(t, ADVICE_NOT_TLS);
-    return fail_with(t, error_text(code));
+    fail_with(t, error_text(code));
+    return fail_advised(t, is_tampered(t, code) ? ADVICE_TAMPERED : ADVICE_NONE);
 }
 
 // --- our own records
@@ -373,7 +387,8 @@ static enum link_status fail_record(struct tls *t)
     if (alert && !t->end_sent)
         records_alert(t->records, &t->link.w->pool, 2, alert, send_record, t);
     t->end_sent = true;
-    return fail_with(t, why);
+    fail_with(t, why);
+    return fail_advised(t, alert ? ADVICE_TAMPERED : ADVICE_NONE); // without one of ours it was the peer's
 }
 
 // A peer that sends a record byte by byte must not make us keep a buffer for each.

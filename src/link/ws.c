@@ -96,7 +96,10 @@ static enum link_status fail_protocol(struct ws *ws, uint16_t code, const char *
     send_close(ws, code);
     timer_stop(ws->link.w, &ws->patience);
     link_shut(ws->link.below, SHUT_END);
-    return link_fail(&ws->link, ERR_FAILED, WHY_PROTOCOL, "%s: the peer sent %s", ws->place, why);
+    link_fail(&ws->link, ERR_FAILED, WHY_PROTOCOL, "%s: the peer sent %s", ws->place, why);
+    if (!ws->messages)
+        err_advise(&ws->link.err, ADVICE_TAMPERED); // our own kind sends nothing like that
+    return LINK_FAILED;
 }
 
 // --- receiving

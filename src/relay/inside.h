@@ -40,6 +40,7 @@ struct port { // one --listen, --listen-plain or --redirect
 
 struct relay_stats {
     uint64_t welcomed, resumed, enrolled, refused, revoked;
+    uint64_t tampered;      // carriers that ended because bytes were changed on the way
     uint64_t asked, denied; // streams, flows, listeners; by policy
 };
 

@@ -148,6 +148,11 @@ static void on_down(struct conn *c, const struct err *err, const struct frame_we
     struct berth *b = c->owner;
     struct visit *v = b->v;
     bool broken = err_is(&v->s.err);
+    if (err->advice == ADVICE_TAMPERED) {
+        v->m->r->stats.tampered++;
+        log_event(LOG_WARN, "integrity failure: bytes were changed on the way and are not taken", LS("agent", v->m->name),
+                  LN("carrier", b->number), LS("peer", b->peer), LS("reason", err_text(err)));
+    }
     leave(b, broken ? err_text(&v->s.err) : err_text(err));
     if (broken)
         visit_end(v, "the agent broke the protocol");

@@ -215,10 +215,10 @@ static json_t *agents(const struct relay *r)
             open += v->s.stream_count;
         }
     }
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "sessions", sessions, "up", up, "streams", open,
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "sessions", sessions, "up", up, "streams", open,
                      "welcomed", (json_int_t)s->welcomed, "resumed", (json_int_t)s->resumed, "enrolled",
                      (json_int_t)s->enrolled, "refused", (json_int_t)s->refused, "asked", (json_int_t)s->asked,
-                     "denied", (json_int_t)s->denied);
+                     "denied", (json_int_t)s->denied, "integrity_failures", (json_int_t)s->tampered);
 }
 
 static json_t *status(void *owner)
