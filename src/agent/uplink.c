@@ -714,6 +714,7 @@ void uplink_revive(struct uplink *u)
     u->not_before_ms = 0;
     u->failures = 0;
     backoff_reset(&u->backoff);
+    plan_better(u, UPLINK_BETTER_SOON_MS);
 }
 
 bool uplink_send_end(struct uplink *u)

@@ -23,7 +23,7 @@
 #define UPLINK_BESIDE_MS 250  // between two attempts to put a carrier beside others that stand
 #define UPLINK_HEDGE_MS 2000  // while streams are held and none stands well: another attempt beside those that hang
 #define UPLINK_BETTER_MS {60000, 300000, 900000} // a better way is tried after these times, and then again and again after the last
-#define UPLINK_BETTER_SOON_MS 1000 // the same when the network has changed, or when one of several carriers has moved up
+#define UPLINK_BETTER_SOON_MS 1000 // the same when the network has changed, after HUP, and when one of several carriers has moved up
 #define UPLINK_REDIAL_MS 500  // a change of the network leaves younger attempts alone
 #define UPLINK_STEADY_MS 10000     // a carrier that stood this long,
 #define UPLINK_STEADY_BYTES 131072 // or carried this much, is replaced without any wait
@@ -115,7 +115,7 @@ void uplink_start(struct uplink *u);
 void uplink_retry(struct uplink *u, uint32_t cap_ms, uint32_t least_ms);
 void uplink_drop(struct uplink *u);  // closes the carrier or the attempt, without on_down
 void uplink_give_up(struct uplink *u, const struct err *why); // ends the session and its streams; never dials again
-void uplink_revive(struct uplink *u); // forgets waits, wishes and having been given up
+void uplink_revive(struct uplink *u); // forgets waits, wishes and having been given up, and looks for a better way
 // Up, answers (not all its carriers are suspect), and takes new streams.
 bool uplink_is_good(const struct uplink *u);
 // Its smallest round trip of late; notes the newest one. 0: unknown.

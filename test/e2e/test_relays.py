@@ -3,13 +3,12 @@
 import os
 import signal
 import socket
-import threading
 from pathlib import Path
 
 import pytest
 
 from testenv.culvert import Relay, culvert, must
-from testenv.net import TcpServer, ask, ask_udp, connect, hold, recv_exactly, recv_to_end
+from testenv.net import TcpServer, ask, ask_udp, connect, forward_to, hold, recv_exactly, recv_to_end
 from testenv.proc import can_connect, free_port, wait_for
 
 LISTEN = ["--allow-listen", "127.0.0.1:*"]
@@ -286,30 +285,6 @@ class TestRefusal:
         done = several.agent.run("agent", *several.agent.trust(), *several.flags, "--once", "-L", "0:localhost:1")
         assert done.returncode == 3
         assert all(str(relay.port) in done.stderr for relay in two)
-
-
-def forward_to(port):
-    """Serves for testenv.net.TcpServer: a way to the relay."""
-    def serve(server, s):
-        with socket.create_connection(("127.0.0.1", port)) as to:
-            back = threading.Thread(target=copy, args=(to, s), daemon=True)
-            back.start()
-            copy(s, to)
-            back.join()
-    return serve
-
-
-def copy(source, to):
-    try:
-        while data := source.recv(65536):
-            to.sendall(data)
-    except OSError:
-        pass
-    for s in (source, to):
-        try:
-            s.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives the agent a hosts file of its own, in a mount namespace")

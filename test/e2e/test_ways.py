@@ -4,12 +4,14 @@ is a matter of the ladder's unit tests, with exact times."""
 import hashlib
 import json
 import os
+import signal
 
 import pytest
 
 from testenv import netns
-from testenv.net import connect, recv_exactly
+from testenv.net import connect, forward_to, hold, recv_exactly
 from testenv.proc import wait_for
+from testenv.programs import Tinyproxy
 
 needs_root = pytest.mark.skipif(not netns.usable(), reason="needs root and nft")
 NEAR, FAR = "10.13.0.1", "10.13.0.2"
@@ -119,8 +121,9 @@ class TestHole:
         wait_for("the small segments to be given up", lambda: [row["mss"] for row in agent.table("carriers")] == [None])
         s.sendall(b"behind")
         assert recv_exactly(s, 6) == b"behind"
-        assert agent.table("streams") and known_ways(agent) == []
         s.close()
+        agent.stop()
+        assert known_ways(agent) == []
 
     def test_a_hole_that_opens_under_a_session(self, site):
         relay = site.relay()
@@ -144,6 +147,32 @@ class TestHole:
         assert carrier(agent)["mss"] is None # the agent saw no need
         sizes = [int(word[4:]) for word in site.near.inside("ss", "-Htin", "dst", FAR).decode().split() if word.startswith("mss:")]
         assert sizes and max(sizes) <= 1000
+
+
+class TestRoutes:
+    def test_a_proxy_that_says_nothing_and_comes_back(self, world):
+        """A script names a proxy, and the direct way behind it. The proxy accepts and is silent, until it is well again."""
+        relay, server = world.relay(), world.server()
+        tinyproxy = world.program_of(Tinyproxy, connect_ports=[relay.port])
+        serve = [hold]
+        proxy = world.server(lambda *at: serve[0](*at))
+        script = world.folder / "proxy.pac"
+        script.write_text(f'function FindProxyForURL(url, host) {{ return "PROXY {proxy.at}; DIRECT"; }}\n')
+        agent = world.agent(relay, "-L", f"0:{server.at}", "--proxy", f"pac+file://{script}")
+        assert agent.status()["carrier"]["path"] == "direct"
+        assert [way["route"] for _, way in known_ways(agent)] == ["direct"]
+        s = connect(agent.at(), 60)
+        s.sendall(b"before")
+        assert recv_exactly(s, 6) == b"before"
+        serve[0] = forward_to(tinyproxy.port)
+        agent.proc.signal(signal.SIGHUP)
+        agent.proc.wait_log("moved to a better path", 60)
+        wait_for("the direct way to be given up", lambda: [row["path"] for row in agent.table("carriers")] == [f"via {proxy.at}"])
+        s.sendall(b"behind")
+        assert recv_exactly(s, 6) == b"behind"
+        s.close()
+        agent.stop()
+        assert known_ways(agent) == []
 
 
 class TestTransport:

@@ -238,6 +238,30 @@ def greet(text):
     return serve
 
 
+def forward_to(port):
+    """Passes all on to that port."""
+    def serve(server, s):
+        with socket.create_connection(("127.0.0.1", port)) as to:
+            back = threading.Thread(target=copy, args=(to, s), daemon=True)
+            back.start()
+            copy(s, to)
+            back.join()
+    return serve
+
+
+def copy(source, to):
+    try:
+        while data := source.recv(65536):
+            to.sendall(data)
+    except OSError:
+        pass
+    for s in (source, to):
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
 def hold(server, s):
     """Says nothing and reads nothing until the server is stopped."""
     server.seen.put("open")
