@@ -110,9 +110,10 @@ bool poll_server_hear(struct link *l, const struct poll_request *r)
 bool poll_server_take(struct link *l, uint64_t offset, struct buf *b)
 {
     struct server *s = of(l);
-    if (err_is(&l->err)) {
+    bool strange = !s->known && offset > s->up.next && s->up.ahead + b->len > POLL_STRANGER_MAX;
+    if (err_is(&l->err) || strange) { // what is not kept will be sent again
         buf_put(b);
-        return false;
+        return strange;
     }
     if (!poll_in_take(&s->up, offset, b))
         return fail(s, WHY_PROTOCOL, "the agent sends behind its end");

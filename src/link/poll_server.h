@@ -8,6 +8,7 @@
 
 #define POLL_HELD_MAX (1024 * 1024) // bytes sent and not acknowledged
 #define POLL_READY_MAX (256 * 1024) // bytes that came and were not read: requests wait
+#define POLL_STRANGER_MAX 32768     // bytes that come too early and are kept, before poll_server_known
 #define POLL_FORGOTTEN_MS 15000     // without any request
 #define POLL_STRANGER_MS 5000       // the same, before poll_server_known
 

@@ -220,9 +220,9 @@ void front_accept(struct front *f, struct link *link, const struct addr *peer, e
     wake_post(f->w, &k->wake);
 }
 
-struct front_caller *front_adopt(struct front *f, struct link *link, const struct addr *peer)
+struct front_caller *front_adopt(const struct front_caller *by, struct link *link)
 {
-    struct front_caller *k = caller_new(f, peer, FRONT_PLAIN, 0, NULL);
+    struct front_caller *k = caller_new(by->f, &by->peer, FRONT_PLAIN, by->single ? FRONT_ADDRESS_MAX : 0, NULL);
     if (k)
         front_carrier(k, link);
     else

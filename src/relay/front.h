@@ -114,9 +114,9 @@ void front_set_web(struct front *f, SSL_CTX *web); // owns it; for new callers
 struct conn *front_take(struct front_caller *k);
 // The caller's connection becomes a carrier: `ws` stands over k->top, which must be open. Goes on to HELLO.
 void front_carrier(struct front_caller *k, struct link *ws);
-// A carrier over a byte stream that is no caller's connection (made of many requests): goes on to HELLO. NULL, and `link` is closed:
-// too many callers.
-struct front_caller *front_adopt(struct front *f, struct link *link, const struct addr *peer);
+// A carrier over a byte stream that is no caller's connection (made of many requests); `by` made the first one. Goes on to HELLO.
+// NULL, and `link` is closed: too many callers.
+struct front_caller *front_adopt(const struct front_caller *by, struct link *link);
 // One more caller on a connection that carries many (HTTP/2): its link is open, and speaks HTTP/1.1. NULL: too many callers, `link`
 // is left alone.
 struct front_caller *front_stream(struct front_caller *parent, struct link *link);

@@ -11,15 +11,18 @@ struct carrier_id { // a carrier that can be asked
     char id[POLL_ID_TEXT + 1];
     struct front *f;
     struct link *l;
-    bool known;      // its agent is
-    unsigned guests;
+    bool known;       // its agent is
+    struct list asks; // in hand
+    unsigned count;
 };
 
 struct ask { // one request
+    struct list node;
+    struct front_caller *k;
     struct poll_guest guest;
     struct carrier_id *of; // not to be touched without guest.l
     struct poll_request r;
-    enum { ASK_BODY, ASK_PARKED, ASK_ANSWER } phase;
+    enum { ASK_BODY, ASK_PARKED, ASK_OVER, ASK_ANSWER } phase; // OVER: the same was asked again: no data by this one
     uint64_t at; // POST: of the next byte; GET: of the next one to send
     uint64_t to; // GET: where the answer's data end
 };
@@ -47,6 +50,8 @@ static void on_gone(void *ctx)
 {
     struct carrier_id *c = ctx;
     struct hash *polls = &c->f->polls;
+    while (list_pop(&c->asks))
+        ; // they have heard that it is gone
     hash_del(polls, &c->node);
     if (polls->count == 0)
         hash_fini(polls);
@@ -61,11 +66,12 @@ static struct carrier_id *begin(struct front_caller *k, const char id[POLL_ID_TE
         return NULL;
     memcpy(c->id, id, sizeof c->id);
     c->f = f;
+    list_init(&c->asks);
     hash_add(&f->polls, &c->node, key_of(id));
     c->l = poll_server_new(f->w, k->top->facts, on_gone, c);
     if (c->l->facts)
         c->l->facts->peer = k->peer;
-    return front_adopt(f, c->l, &k->peer) ? c : NULL; // closed, it goes by itself
+    return front_adopt(k, c->l) ? c : NULL; // closed, it goes by itself
 }
 
 // Its agent is known once its conn has left the front.
@@ -199,6 +205,8 @@ static void poll_on_wake(struct front_caller *k)
         send_data(k);
     else if (front_is_gone(k))
         front_end(k);
+    else if (a->phase == ASK_OVER)
+        say_nothing(k, a);
     else
         answer_get(k);
 }
@@ -206,7 +214,7 @@ static void poll_on_wake(struct front_caller *k)
 static void poll_on_late(struct front_caller *k)
 {
     struct ask *a = k->state;
-    if (a->phase == ASK_PARKED)
+    if (a->phase == ASK_PARKED || a->phase == ASK_OVER)
         say_nothing(k, a);
     else
         front_end(k);
@@ -218,7 +226,8 @@ static void poll_on_gone(struct front_caller *k)
     if (!a)
         return;
     if (a->guest.l)
-        a->of->guests--;
+        a->of->count--;
+    list_del(&a->node);
     poll_server_leave(&a->guest);
     free(a);
     k->state = NULL;
@@ -235,6 +244,20 @@ static bool poll_claims(const struct front_caller *k, const struct http_head *h)
            (begins(&r) || find(k->f, r.id));
 }
 
+// Who asks again has given his first request up, or some box repeats it: it shall hold nothing any more. If it was the box's,
+// the agent takes its empty answer for what it is, and asks under the next number.
+static void supersede(struct carrier_id *c, const struct poll_request *r)
+{
+    list_each(&c->asks, it)
+    {
+        struct ask *a = list_entry(it, struct ask, node);
+        if (a->phase != ASK_PARKED || a->r.number != r->number)
+            continue;
+        a->phase = ASK_OVER;
+        wake_post(c->f->w, &a->k->wake);
+    }
+}
+
 static void poll_take(struct front_caller *k, const struct http_head *h)
 {
     struct poll_request r;
@@ -242,7 +265,9 @@ static void poll_take(struct front_caller *k, const struct http_head *h)
     struct carrier_id *c = find(k->f, r.id);
     if (!c)
         c = begin(k, r.id);
-    struct ask *a = c && c->guests < POLL_GUESTS_MAX ? calloc(1, sizeof *a) : NULL;
+    if (c && !r.is_post)
+        supersede(c, &r);
+    struct ask *a = c && c->count < POLL_ASKS_MAX ? calloc(1, sizeof *a) : NULL;
     if (!a) {
         front_answer(k, 503, "Service Unavailable", "Cache-Control: no-store\r\nRetry-After: 1\r\n");
         return;
@@ -253,7 +278,9 @@ static void poll_take(struct front_caller *k, const struct http_head *h)
     a->of = c;
     a->guest.wake = &k->wake;
     a->phase = r.is_post ? ASK_BODY : ASK_PARKED;
-    c->guests++;
+    a->k = k;
+    c->count++;
+    list_push(&c->asks, &a->node);
     poll_server_join(c->l, &a->guest);
     poll_server_hear(c->l, &r);
     timer_set(k->f->w, &k->deadline, r.is_post ? POLL_BODY_MS : r.hold_s * 1000u);

@@ -5,7 +5,7 @@
 #pragma once
 #include "relay/front.h"
 
-#define POLL_GUESTS_MAX 12      // requests of one carrier at once; more are told to come again (503)
+#define POLL_ASKS_MAX 12        // requests of one carrier at once; more are told to come again (503)
 #define POLL_BODY_MS 30000      // for a body to come, or to be taken, without any progress
 
 extern const struct front_owner front_poll;
