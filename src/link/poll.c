@@ -13,6 +13,7 @@
 #define FAST_MS 200     // a body that took less may be larger the next time,
 #define SLOW_MS 700     // and one that took longer shall be smaller
 #define LIVELY_MS 3000  // after something came: two GETs, so that one is parked while the next is on its way
+#define POSTS_SMALL 2
 #define BULK_MS 1000
 #define BULK_BYTES 32768
 #define RETRY_MS 50      // doubled with each failure
@@ -83,11 +84,18 @@ uint32_t poll_low(const struct poll *p)
     return low;
 }
 
+static unsigned posts_wanted(const struct poll *p)
+{
+    if (!p->begun)
+        return 1;
+    return poll_out_waiting(&p->up) >= p->post_most ? POLL_POSTS : POSTS_SMALL;
+}
+
 static void plan_posts(struct poll *p)
 {
     struct poll_piece piece;
     struct trip *t;
-    while ((t = free_trip(p, true, p->begun ? POLL_POSTS : 1)) && poll_out_give(&p->up, p->posts + 1, p->post_most, &piece)) {
+    while ((t = free_trip(p, true, posts_wanted(p))) && poll_out_give(&p->up, p->posts + 1, p->post_most, &piece)) {
         start_trip(t, true, ++p->posts);
         t->piece = piece;
     }
@@ -296,8 +304,11 @@ static void adapt(uint32_t *most, uint32_t least, uint32_t len, uint64_t ms)
 
 static void post_done(struct poll *p, struct trip *t)
 {
+    uint64_t ms = p->link.w->now_ms - t->out_ms;
     p->begun = true;
-    adapt(&p->post_most, POST_LEAST, t->piece.len, p->link.w->now_ms - t->out_ms);
+    if (p->least_ms == 0 || ms < p->least_ms)
+        p->least_ms = ms ? (uint32_t)ms : 1;
+    adapt(&p->post_most, POST_LEAST, t->piece.len, ms - (ms < p->least_ms ? ms : p->least_ms));
     if (poll_out_has(&p->up, t->number)) { // it came too early for the relay to keep
         t->state = TRIP_WAITING;
         t->not_before_ms = p->link.w->now_ms + (t->tries < 8 ? 5u << t->tries : RETRY_MAX_MS);

@@ -6,8 +6,8 @@
 #pragma once
 #include "link/road.h"
 
-#define POLL_POSTS 2            // at once
-#define POLL_GETS 3             // while much comes; 1 when idle
+#define POLL_POSTS 4            // at once, while all of them are full; 2 that are not
+#define POLL_GETS 4             // while much comes; 1 when idle
 #define POLL_CONNS (POLL_POSTS + POLL_GETS + 1)
 #define POLL_QUEUE_MAX (1024 * 1024) // bytes sent and not acknowledged
 #define POLL_GIVE_UP_MS 15000   // without any answer

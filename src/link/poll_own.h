@@ -68,6 +68,7 @@ struct poll {
     bool told_end;      // that the relay's end is in
     uint32_t posts, gets; // numbers given
     uint32_t post_most, get_most; // bytes of a body, by what the network carries in good time
+    uint32_t least_ms;            // that a POST took: the way alone; 0: not known yet
     uint32_t hold_s;
     uint64_t failing_ms; // since when nothing was answered that should have been; 0: all is well
     uint64_t lively_ms, bulk_ms; // when anything, when much came last
