@@ -79,6 +79,25 @@ static void test_answers_are_read_as_written(void **state)
     assert_false(poll_get_answer(&out, b));
 }
 
+static void test_the_vectors_of_the_protocol(void **state)
+{
+    struct poll_request r;
+    char query[POLL_TARGET_MAX];
+    uint8_t b[POLL_ANSWER_HEAD];
+    static const char get[] = "/?cp1.AAECAwQFBgcICQoLDA0ODw.0.1.0.g.1.25.262144", post[] = "/?cp1.AAECAwQFBgcICQoLDA0ODw.2.2.0.p.1536.d";
+    static const uint8_t answer[] = {'c', 'p', '1', 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2};
+    assert_true(parse(&r, "GET", get));
+    assert_true(r.acked == 0 && r.low == 1 && r.attempt == 0 && r.number == 1 && r.hold_s == 25 && r.most == POLL_BODY_MAX);
+    poll_put_query(query, &r);
+    assert_string_equal(query, get + 2);
+    assert_true(parse(&r, "POST", post));
+    assert_true(r.acked == 2 && r.low == 2 && r.offset == 1536 && !r.end && !r.abort);
+    poll_put_query(query, &r);
+    assert_string_equal(query, post + 2);
+    poll_put_answer(b, &(struct poll_answer){.acked = 1536, .len = 2});
+    assert_memory_equal(b, answer, sizeof answer);
+}
+
 // --- one direction
 
 struct pipe {
@@ -423,6 +442,7 @@ int main(void)
         cmocka_unit_test(test_requests_are_read_as_written),
         cmocka_unit_test(test_what_is_not_rightly_made_is_not_ours),
         cmocka_unit_test(test_answers_are_read_as_written),
+        cmocka_unit_test(test_the_vectors_of_the_protocol),
         cmocka_unit_test(test_a_repeated_get_gets_the_same_bytes_until_they_are_acked),
         cmocka_unit_test(test_what_a_ghost_took_is_given_to_others),
         cmocka_unit_test(test_of_a_piece_that_was_cut_off_the_rest_is_given),
