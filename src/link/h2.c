@@ -9,7 +9,7 @@
 
 #define FRAME_HEAD 9
 #define FRAME_MAX (BUF_ROOM - FRAME_HEAD) // content of a DATA frame: with its head it fills a buffer
-#define READS_PER_WAKE 32
+#define READS_PER_WAKE 8 // as many as a carrier: they take turns
 #define OUTBOUND_MAX 1000 // frames that wait to be sent: more, and nothing more is read that could cause answers
 #define RESETS_BURST 100  // streams that a client may reset at once, and then a second (CVE-2023-44487)
 #define RESETS_RATE 10
@@ -427,6 +427,8 @@ static void receive(struct h2 *h)
 {
     for (int i = 0; i < READS_PER_WAKE; i++) {
         struct buf *b;
+        if (h->crowded && !h->closing)
+            return; // who reads there goes on
         if (!h->closing && nghttp2_session_get_outbound_queue_size(h->session) > OUTBOUND_MAX && link_room(h->below) == 0)
             return;
         enum link_status s = link_recv(h->below, &b);
@@ -669,6 +671,7 @@ void h2_detach(struct h2_stream *s)
     list_del(&s->node);
     list_del(&s->fresh);
     h->children--;
+    h->crowded -= s->crowded;
     wake_post(h->w, &h->wake); // it may have been the last one
 }
 

@@ -8,14 +8,18 @@
 // one is gone a client's hub says GOAWAY, ends and frees itself. Its owner may free it before (h2_free): children then fail. All
 // hubs are in a list of their owner. What a child has taken and not sent is bounded by H2_OUT_MAX, what came for it by its window,
 // which starts at H2_WINDOW and grows as its owner reads; the connection's window is apart from it, and never held up by a child.
+// A carrier, whose owner reads whatever happens, gets so wide a window that it is never used up (h2_widen): some proxies read no
+// WINDOW_UPDATE behind DATA that they cannot pass on, and hang for ever when both directions wait for one.
 #pragma once
 #include "core/list.h"
 #include "link/link.h"
 
 #define H2_OUT_MAX (64 * 1024)              // bytes a child takes before its room is 0
 #define H2_WINDOW 65536                     // of a stream, at first; doubled
-#define H2_WINDOW_MAX (8 * 1024 * 1024)     // each time as much was read, up to this
-#define H2_CONNECTION_WINDOW (16 * 1024 * 1024)
+#define H2_WINDOW_MAX (1024 * 1024)         // each time as much was read, up to this
+#define H2_WINDOW_WIDE (64 * 1024 * 1024)   // of a carrier;
+#define H2_IN_MAX (1024 * 1024)             // from here on the connection waits for it
+#define H2_CONNECTION_WINDOW (128 * 1024 * 1024)
 #define H2_STREAMS_MAX 100                  // at once, of a client
 #define H2_SETTLE_MS 10000                  // for the peer's preface and the acknowledgement of our SETTINGS
 #define H2_IDLE_MS 10000                    // a client's connection without a stream
@@ -55,5 +59,7 @@ void h2_free_all(struct list *hubs); // the same with all of them
 struct link *h2_stream_over(struct h2 *h);
 // The hub of that key that takes further streams, or NULL.
 struct h2 *h2_find(struct list *hubs, const char *key);
+// The stack under `top` is a carrier's, where it is over HTTP/2.
+void h2_widen(struct link *top);
 // The link under the hub whose child is the base of this chain, *queued being what the child has not passed on to it; NULL: it is none.
 const struct link *h2_below(const struct link *top, size_t *queued);

@@ -26,6 +26,7 @@ struct h2 {
     struct list streams; // all children
     struct list fresh;   // streams whose request has come and that nobody has got yet
     unsigned children;
+    unsigned crowded; // of them, those with H2_IN_MAX unread
     bool room_owed;      // to a child that has sent its end
     struct buf *out;     // being gathered for the link below
     int32_t last_id;     // server: highest stream id seen
@@ -53,6 +54,7 @@ struct h2_stream {
     enum h2_framing framing; // of the body that is written into `in`
     size_t unread;           // bytes of DATA that are in `in`
     size_t window, since;    // the stream's window; bytes read since it was last raised
+    bool crowded;            // counted in the hub
     bool in_ended;           // END_STREAM has come
     bool reset;              // the stream was reset
 

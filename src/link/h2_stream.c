@@ -100,6 +100,10 @@ void h2_stream_on_data(struct h2_stream *s, const uint8_t *data, size_t len)
     if (s->framing == H2_CHUNKS)
         push_text(s, "\r\n", 2);
     s->unread += len;
+    if (s->in.bytes > H2_IN_MAX && !s->crowded) {
+        s->crowded = true;
+        s->h->crowded++;
+    }
 }
 
 // A client's exchange is over: the next request may come.
@@ -357,6 +361,11 @@ static enum link_status stream_open(struct link *l)
 
 static void note_read(struct h2_stream *s, size_t n)
 {
+    if (s->crowded && s->in.bytes <= H2_IN_MAX / 2 && s->h) {
+        s->crowded = false;
+        s->h->crowded--;
+        h2_kick(s->h);
+    }
     if (!s->h || !s->id || !s->unread)
         return;
     n = n < s->unread && !bufq_empty(&s->in) ? n : s->unread;
@@ -487,6 +496,26 @@ struct link *h2_stream_over(struct h2 *h)
     if (h->ended)
         h2_stream_fail(s, &h->err);
     return &s->link;
+}
+
+static void widen(struct h2_stream *s)
+{
+    if (!s->id || s->h->ended || s->window >= H2_WINDOW_WIDE)
+        return;
+    s->window = H2_WINDOW_WIDE;
+    nghttp2_session_set_local_window_size(s->h->session, NGHTTP2_FLAG_NONE, s->id, H2_WINDOW_WIDE);
+    h2_kick(s->h);
+}
+
+void h2_widen(struct link *top)
+{
+    while (top->below)
+        top = top->below;
+    struct h2_stream *s = container_of(top, struct h2_stream, link);
+    if (top->ops != &stream_ops || !s->h)
+        return;
+    widen(s);
+    h2_widen(s->h->below);
 }
 
 const struct link *h2_below(const struct link *top, size_t *queued)

@@ -172,6 +172,7 @@ static void go_up(struct conn *c, struct session *s)
     c->carrier.progress = progress;
     c->session = s;
     c->state = CONN_UP;
+    h2_widen(c->top);
     timer_stop(c->w, &c->deadline);
     carrier_up(s, &c->carrier, on_output, c);
     wake_post(c->w, &c->wake);

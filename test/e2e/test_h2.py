@@ -11,7 +11,7 @@ import pytest
 from testenv import h2raw
 from testenv.net import ask, pattern_bytes
 from testenv.proc import Proc, wait_for
-from testenv.programs import Squid, certificate
+from testenv.programs import Program, Squid, certificate, find
 from testenv.proxies import Nghttpx
 
 DATA = pattern_bytes(1_000_000)
@@ -237,3 +237,40 @@ def test_chromium_opens_a_websocket_by_http2(world, tmp_path_factory):
                     "--remote-debugging-port=0", f"--user-data-dir={folder}/profile", page.as_uri()], folder / "chromium.txt"))
     relay.proc.wait_log("while=handshake")
     assert [by for _, by in asked_by(relay)] == ["h2"]
+
+
+# Fronts and peers of other makes ----------------------------------------------------------------------------------------
+
+class H2Haproxy(Program):
+    """Ends TLS of HTTP/2 and speaks HTTP/2 or HTTP/1.1 to the relay."""
+
+    def start(self, behind_port, alpn):
+        pem = certificate(self.folder, "front", ("localhost",))
+        self.ca = self.folder / "front.crt"
+        config = self.write("haproxy.cfg", "defaults", "    mode http", "    timeout connect 10s", "    timeout client 10m",
+                            "    timeout server 10m", "    timeout tunnel 1h", "listen front",
+                            f"    bind {self.host}:{self.port} ssl crt {pem} alpn h2,http/1.1",
+                            f"    server relay 127.0.0.1:{behind_port} ssl verify none alpn {alpn}")
+        return self.launch(find("haproxy"), "-db", "-f", config)
+
+
+class H2Nghttpx(Program):
+    def start(self, behind_port, alpn):
+        pem = certificate(self.folder, "front", ("localhost",))
+        self.ca = self.folder / "front.crt"
+        return self.launch(find("nghttpx"), "--conf=/dev/null", f"--frontend={self.host},{self.port}",
+                           f"--backend=127.0.0.1,{behind_port};;tls;proto={alpn}", "--insecure", "--workers=1",
+                           "--errorlog-file=/dev/stderr", pem, pem)
+
+
+@pytest.mark.parametrize("front", [H2Haproxy, H2Nghttpx])
+@pytest.mark.parametrize("alpn", ["h2", "http/1.1"])
+def test_fronts_that_speak_it(shared, loud, target, front, alpn):
+    front = shared.program_of(front, loud.port, alpn)
+    agent = shared.joined(loud, "fronted")
+    before = len(asked_by(loud))
+    agent.start(["-L", f"0:{target.at}", "-T", "h2", "--relay", f"wss://localhost:{front.port}", "--ca", str(front.ca)])
+    assert ask(agent.at(), DATA) == DATA
+    assert [by for _, by in asked_by(loud)[before:]] == [alpn]
+    assert agent.status()["carrier"]["transport"] == "h2"
+    agent.stop()
