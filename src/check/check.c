@@ -61,8 +61,9 @@ void check_way_stands(struct check_way *way)
         alpn_probe(way);
     if (!c->o->known || !c->inner)
         return;
-    for (size_t i = 0; i < transports_usual.count; i++)
-        tunnel_probe(way, transports_usual.of[i]);
+    const struct transport_list *list = c->o->transports.count ? &c->o->transports : &transports_usual;
+    for (size_t i = 0; i < list->count; i++)
+        tunnel_probe(way, list->of[i]);
 }
 
 // The start ---------------------------------------------------------------------------------------------------------
@@ -169,16 +170,14 @@ static void forgive_h2(struct check *c)
 // A proxy that wants a login from strangers is no trouble where the way through it stands.
 static void forgive_proxies(struct check *c)
 {
-    bool through = false;
-    for (size_t i = 0; i < c->way_count; i++)
-        through |= c->ways[i].route.count > 0 && c->ways[i].secured;
-    if (!through)
-        return;
-    list_each(&c->report->findings, it) {
-        struct finding *f = list_entry(it, struct finding, node);
-        if (strcmp(f->probe, "proxy") == 0 && f->result == CHECK_REFUSED) {
-            f->result = CHECK_OK;
-            f->advice = ADVICE_NONE;
+    for (size_t i = 0; i < c->way_count; i++) {
+        struct check_way *way = &c->ways[i];
+        for (size_t hop = 0; way->secured && hop < way->route.count; hop++) {
+            struct finding *f = way->proxies[hop];
+            if (f && f->result == CHECK_REFUSED) {
+                f->result = CHECK_OK;
+                f->advice = ADVICE_NONE;
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 #pragma once
 #include "check/report.h"
 #include "dial/kit.h"
+#include "dial/transport.h"
 #include "trust/agent_state.h"
 
 #define CHECK_IDLE_MS 300000 // longest silence that --long waits for
@@ -19,6 +20,7 @@ struct check_options {
     size_t saved_count;
     struct proxy_kit *kit;
     const char *ca_file, *host, *sni, *headers; // as in struct dial_options; headers each ended by CRLF
+    struct transport_list transports; // to try; none: the usual ones
     bool outer_report;
     bool peel_never;
     bool idle;                        // --long

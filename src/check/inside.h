@@ -26,7 +26,7 @@ struct check_way {
     struct proxy_route route;
     bool found;          // an agent would try it
     char group[400];     // "via proxy:3128 (https_proxy)", "directly"
-    struct finding *connect, *tls, *web;
+    struct finding *connect, *tls, *web, *proxies[PROXY_HOPS];
     bool secured;        // TLS (or none, with ws://) stands, whoever ends it
     bool usable;
     enum transport transport; // the best that is

@@ -151,6 +151,10 @@ static void ask_methods(struct hop_probe *h)
 static void on_open(struct trial *t, const struct err *err)
 {
     struct hop_probe *h = container_of(t, struct hop_probe, trial);
+    if (err && h->before.count > 0 && t->stage <= TRIAL_HOPS) { // that is another row
+        end(h, CHECK_SKIPPED, ADVICE_NONE, "not reached: the proxy before it does not let us through");
+        return;
+    }
     if (err) {
         struct err e = ERR_INIT;
         err_copy(&e, err);
@@ -203,7 +207,7 @@ void proxy_probe(struct check_way *way, size_t hop)
     snprintf(group, sizeof(group), "proxy %s://%.200s (%.150s)", proxy_kind_name(h->hop->kind), where, route->source);
     if (hop == 0)
         names_probe(c, group, h->hop->host, h->hop->port);
-    h->f = report_add(c->report, group, "proxy", "answer", c->w.now_ms);
+    h->f = way->proxies[hop] = report_add(c->report, group, "proxy", "answer", c->w.now_ms);
     wake_init(&h->wake, on_wake);
     timer_init(&h->deadline, on_deadline);
     probe_start(&h->probe, c, fini);

@@ -6,7 +6,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
-#define SUBJECT_MAX 34 // columns; longer ones push what follows
+#define SUBJECT_MAX 38 // columns; longer ones push what follows
 #define WIDTH 110
 
 struct style {

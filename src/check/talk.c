@@ -59,7 +59,7 @@ static void on_welcome(struct talk *t)
         bool stop = w->status == WELCOME_STOP;
         err_set(&e, stop ? ERR_POLICY : ERR_UNREACHED, WHY_POLICY, "the relay refused: %s", w->text[0] ? w->text : "no reason given");
         if (stop)
-            err_advise(&e, ADVICE_UNKNOWN_AGENT);
+            err_advised(&e, ADVICE_UNKNOWN_AGENT);
         down(t, &e);
         err_fini(&e);
         return;

@@ -57,7 +57,7 @@ static struct report *check_one(struct options *o, struct job *j, const struct r
     struct check_options k = {
         .relay = url, .known = known, .id = &j->state.id, .proxies = c->proxies, .proxy_count = c->proxy_count, .saved = j->saved.of,
         .saved_count = j->saved.count, .kit = &j->connect.kit,
-        .ca_file = c->ca_file, .host = c->host, .sni = c->sni, .headers = j->headers, .peel_never = c->peel_never,
+        .ca_file = c->ca_file, .host = c->host, .sni = c->sni, .headers = j->headers, .peel_never = c->peel_never, .transports = c->transports,
         .outer_report = c->outer == AGENT_OUTER_DEFAULT ? known && known->outer_report : c->outer == AGENT_OUTER_REPORT,
         .idle = options_has(o, "long"), .progress = isatty(STDERR_FILENO) && !options_has(o, "quiet")};
     return check_run(&k, e);

@@ -13,10 +13,12 @@ static const struct {
                                  "--proxy, or run the relay on port 443"},
     [ADVICE_SILENT] = {"silent", "a firewall drops it, or the host is down: name the proxy of this network with --proxy, or run the relay "
                                  "on port 443"},
-    [ADVICE_NO_ROUTE] = {"no-route", "this machine has no way to that network: check its connection, or name a proxy with --proxy"},
+    [ADVICE_NO_ROUTE] = {"no-route", "there is no way to that network, or a firewall says so: check this machine's connection, or name "
+                                     "the proxy of this network with --proxy"},
+    [ADVICE_PROHIBITED] = {"prohibited", "a firewall forbids it: name the proxy of this network with --proxy, or run the relay on port 443"},
     [ADVICE_PROXY_CLOSED] = {"proxy-closed", "nothing listens there: check the proxy's host and port"},
-    [ADVICE_PROXY_SILENT] = {"proxy-silent", "the proxy does not answer: check its host and port, or use --proxy none if this network needs "
-                                             "none"},
+    [ADVICE_PROXY_SILENT] = {"proxy-silent", "the proxy does not answer: check its kind, host and port, or use --proxy none if this network "
+                                             "needs none"},
     [ADVICE_PROXY_LOGIN] = {"proxy-login", "give it a login: --proxy-login FILE with user:password in a file of mode 0600, or "
                                            "--proxy http://USER@HOST:PORT to be asked for the password"},
     [ADVICE_PROXY_PASSWORD] = {"proxy-password", "correct user or password; it is not tried again until then, since accounts get locked"},
@@ -27,6 +29,7 @@ static const struct {
     [ADVICE_PROXY_NO_CONNECT] = {"proxy-no-connect", "this proxy does not do CONNECT: ask for one that does"},
     [ADVICE_PROXY_UPSTREAM] = {"proxy-upstream", "the proxy itself does not reach the relay: check the relay's name and port, and whether it "
                                                  "runs"},
+    [ADVICE_PROXY_CLOSES] = {"proxy-closes", "check kind and port of the proxy, and ask who runs it whether this machine may use it"},
     [ADVICE_PROXY_STRANGE] = {"proxy-strange", "check kind and port of the proxy: http, https, h2, socks4a, socks5 or socks5h"},
     [ADVICE_PROXY_CA] = {"proxy-ca", "name the CA that signed the proxy's certificate with --proxy-ca FILE"},
     [ADVICE_PORTAL] = {"portal", "perhaps this network wants a person to log in first: open any http:// page in a browser, then try again"},
@@ -34,7 +37,8 @@ static const struct {
     [ADVICE_CERT_NAME] = {"cert-name", "use a name of the certificate, or say --outer report: the relay's own key is checked in any case"},
     [ADVICE_CERT_OLD] = {"cert-old", "renew the relay's certificate, or say --outer report: the relay's own key is checked in any case"},
     [ADVICE_CLOCK] = {"clock", "set this machine's clock; or say --outer report: the relay's own key is checked whatever the clock says"},
-    [ADVICE_NOT_TLS] = {"not-tls", "what answers there speaks no TLS: check the port, or write ws:// if the relay is reached without TLS"},
+    [ADVICE_NOT_TLS] = {"not-tls", "check the port, or write ws:// if the relay is reached without TLS; where a login page of this network "
+                                   "answers in its place, open any http:// page in a browser first"},
     [ADVICE_INTERCEPTED] = {"intercepted", "the tunnel stays private, since the relay's own TLS runs inside; with --outer verify and "
                                            "without that CA the connection is refused instead"},
     [ADVICE_NOT_RELAY] = {"not-relay", "a web server answers, and no relay: check host, port and path of the relay's URL, and that its "
@@ -49,6 +53,8 @@ static const struct {
     [ADVICE_CUT] = {"cut", "something ends the connection as soon as it is seen: try through a proxy, or another port"},
     [ADVICE_TAMPERED] = {"tampered", "something on the way changes bytes; nothing of it is taken, and the session goes on over a new "
                                      "connection; if it does not stop, try another way, as with --proxy or another port"},
+    [ADVICE_STALLED] = {"stalled", "something on the way takes the connection and lets nothing more pass: `culvert check` says what gets no "
+                                   "answer; try a proxy, or another port"},
     [ADVICE_MTU] = {"mtu", "packets of full size vanish: lower the MTU of this machine's link, or have ICMP \"too big\" let through"},
     [ADVICE_IDLE] = {"idle", "nothing to do: an agent learns this and sends a few bytes more often"},
 };

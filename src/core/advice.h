@@ -13,6 +13,7 @@ enum advice {
     ADVICE_CLOSED,       // connection refused
     ADVICE_SILENT,       // no answer to SYN
     ADVICE_NO_ROUTE,
+    ADVICE_PROHIBITED,   // a firewall says no
     // proxies
     ADVICE_PROXY_CLOSED, // nothing listens there
     ADVICE_PROXY_SILENT,
@@ -22,6 +23,7 @@ enum advice {
     ADVICE_PROXY_FORBIDS,  // 403
     ADVICE_PROXY_NO_CONNECT, // 405, 501
     ADVICE_PROXY_UPSTREAM, // 502, 503, 504: it cannot reach the target itself
+    ADVICE_PROXY_CLOSES,   // without an answer
     ADVICE_PROXY_STRANGE,  // no proxy answers there, or one of another kind
     ADVICE_PROXY_CA,       // TLS of an https:// proxy
     ADVICE_PORTAL,         // somebody shall log in with a browser
@@ -42,6 +44,7 @@ enum advice {
     ADVICE_CUT,        // the connection is cut at once
     // the path
     ADVICE_TAMPERED,   // what came was changed on the way: an integrity failure
+    ADVICE_STALLED, // a handshake gets no answer
     ADVICE_MTU,
     ADVICE_IDLE,
     ADVICE_COUNT

@@ -13,6 +13,9 @@ void dial_advise(struct err *e, bool to_proxy)
     case WHY_UNREACHABLE:
         err_advise(e, ADVICE_NO_ROUTE);
         break;
+    case WHY_POLICY:
+        err_advise(e, ADVICE_PROHIBITED);
+        break;
     case WHY_DNS:
         err_advise(e, ADVICE_NAME_UNKNOWN);
         break;

@@ -118,7 +118,8 @@ static int on_tls(struct hops *h, struct err *e)
         h->top = h2_stream_over(h2_client_over(h->top, &(struct h2_options){.who = where, .scheme = "https",
                                                                            .key = h->at ? NULL : hub_key(h, key)}, h->hubs));
     else if (hop(h)->kind == PROXY_H2)
-        return err_set(e, ERR_UNREACHED, WHY_PROTOCOL, "proxy %s does not speak HTTP/2; say https:// for it", where);
+        return err_set(e, ERR_UNREACHED, WHY_PROTOCOL, "proxy %s does not speak HTTP/2; say https:// for it", where),
+               err_advised(e, ADVICE_PROXY_STRANGE);
     put_request(h);
     return 0;
 }

@@ -287,6 +287,7 @@ static void time_out(struct path_try *t)
     char where[URL_TEXT_MAX];
     if (t->top) {
         err_set(&e, ERR_UNREACHED, WHY_TIMEOUT, "the handshake took too long: waiting for %s", waits_for(t));
+        err_advise(&e, ADVICE_STALLED);
         prefix(t, &e);
     } else {
         err_set(&e, ERR_UNREACHED, WHY_TIMEOUT, "dial %s: no connection in %u s", relay_url_where(t->o.relay, where),

@@ -135,7 +135,9 @@ static enum link_status ended(struct connect *c)
 {
     if (c->asked > 1 && !auth_stays(c->auth)) // it did not keep its word and the connection
         return again(c);
-    return fail(c, WHY_REFUSED, "proxy closed the connection without an answer");
+    fail(c, WHY_REFUSED, "proxy closed the connection without an answer");
+    err_advise(&c->link.err, ADVICE_PROXY_CLOSES);
+    return LINK_FAILED;
 }
 
 static enum link_status read_answer(struct connect *c)

@@ -58,10 +58,14 @@ static enum link_status refused(struct socks_link *s)
         refuse(s, WHY_POLICY, "the proxy refused user or password; they are not tried again until they are corrected");
         return advised(s, ADVICE_PROXY_PASSWORD);
     case SOCKS_BROKEN:
-        return refuse(s, WHY_PROTOCOL, "the proxy's reply makes no sense");
+        refuse(s, WHY_PROTOCOL, "the proxy's reply makes no sense");
+        err_advise(&s->link.err, ADVICE_PROXY_STRANGE);
+        return LINK_FAILED;
     default:
-        return link_fail(&s->link, ERR_UNREACHED, socks_client_why(c), "%s via %s: the proxy refused %s port %u: %s (code %u)",
+        link_fail(&s->link, ERR_UNREACHED, socks_client_why(c), "%s via %s: the proxy refused %s port %u: %s (code %u)",
                          version(s), s->proxy, c->host, c->port, socks_client_reason(c), c->code);
+        err_advise(&s->link.err, socks_client_why(c) == WHY_POLICY ? ADVICE_PROXY_FORBIDS : ADVICE_PROXY_UPSTREAM);
+        return LINK_FAILED;
     }
 }
 

@@ -403,10 +403,16 @@ static enum link_status read_answer(struct ws *ws)
     enum link_status s = head_read(&ws->reader, l->below, false, &h, &why);
     if (s == LINK_AGAIN)
         return s;
-    if (s == LINK_END)
-        return link_fail(l, ERR_UNREACHED, WHY_REFUSED, "%s: the server closed the connection without an answer", ws->place);
-    if (s == LINK_FAILED && why)
-        return link_fail(l, ERR_UNREACHED, WHY_PROTOCOL, "%s: the answer is not HTTP: %s", ws->place, why);
+    if (s == LINK_END) {
+        link_fail(l, ERR_UNREACHED, WHY_REFUSED, "%s: the server closed the connection without an answer", ws->place);
+        err_advise(&l->err, ADVICE_CUT);
+        return LINK_FAILED;
+    }
+    if (s == LINK_FAILED && why) {
+        link_fail(l, ERR_UNREACHED, WHY_PROTOCOL, "%s: the answer is not HTTP: %s", ws->place, why);
+        err_advise(&l->err, ADVICE_NOT_RELAY);
+        return LINK_FAILED;
+    }
     if (s == LINK_FAILED)
         return link_failed_below(l, "%s", ws->place);
     if (h.status != 101) {

@@ -2,6 +2,7 @@
 #include "session/conn.h"
 #include <openssl/crypto.h>
 #include <stdlib.h>
+#include <string.h>
 #include "core/log.h"
 #include "link/h2.h"
 #include "link/tcp.h"
@@ -231,6 +232,8 @@ static void on_welcome(struct conn *c, const uint8_t *payload, size_t len)
     if (w.status != WELCOME_OK) {
         err_set(&c->err, w.status == WELCOME_STOP ? ERR_POLICY : ERR_UNREACHED, WHY_POLICY, "the relay refused: %s",
                 w.text[0] ? w.text : "no reason given");
+        if (w.status == WELCOME_STOP && !strstr(w.text, "version"))
+            err_advised(&c->err, ADVICE_UNKNOWN_AGENT); // it says so itself
         down(c, &w);
         return;
     }

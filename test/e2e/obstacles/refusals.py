@@ -74,7 +74,8 @@ def garbage(lab):
 
 
 @scenario("Proxy that hangs up without a word", "a server of the test's own", "says so", status=3,
-          says="dial relay.test:443: CONNECT via proxy.test:3128: proxy closed the connection without an answer")
+          says="dial relay.test:443: CONNECT via proxy.test:3128: proxy closed the connection without an answer; "
+               "check kind and port of the proxy, and ask who runs it whether this machine may use it")
 def nothing(lab):
     def serve(server, s):
         s.recv(4096)
@@ -84,7 +85,7 @@ def nothing(lab):
 
 @scenario("Proxy that accepts and never answers", "a server of the test's own", "gives up after its patience", long=True, status=3,
           says="dial relay.test:443: proxy http://proxy.test:3128 has not answered in 15 s; the proxy does not "
-               "answer: check its host and port, or use --proxy none if this network needs none")
+               "answer: check its kind, host and port, or use --proxy none if this network needs none")
 def silence(lab):
     def serve(server, s):
         while s.recv(4096):
@@ -130,7 +131,7 @@ def wrong_password_socks(lab):
 
 @scenario("HTTP proxy written as SOCKS5", "squid", "gives up after its patience", long=True, status=3,
           says="dial relay.test:443: proxy socks5h://proxy.test:3128 has not answered in 15 s; the proxy does "
-               "not answer: check its host and port, or use --proxy none if this network needs none")
+               "not answer: check its kind, host and port, or use --proxy none if this network needs none")
 def http_as_socks(lab):
     lab.start(Squid, PROXY)
     return by(f"socks5h://{HERE}")
@@ -156,8 +157,9 @@ def firewall_resets(lab):
 
 
 @scenario("Firewall that prohibits every connection by ICMP", "nftables", "says so", status=3,
-          says="dial relay.test:443: connect to 10.77.2.2:443: No route to host; this machine has no way to "
-               "that network: check its connection, or name a proxy with --proxy")
+          says="dial relay.test:443: connect to 10.77.2.2:443: No route to host; there is no way to that "
+               "network, or a firewall says so: check this machine's connection, or name the proxy of this "
+               "network with --proxy")
 def firewall_prohibits(lab):
     lab.names(ADDRESS)
     lab.maze.rules('insert rule inet maze through iifname "near" reject with icmpx admin-prohibited')
@@ -172,8 +174,9 @@ def firewall_swallows(lab):
 
 
 @scenario("Login page of a hotel in place of everything, without TLS", "nginx, transparent", "says that no TLS is spoken there", status=3,
-          says="dial relay.test:443: TLS with relay.test:443: the peer does not speak TLS there; what answers "
-               "there speaks no TLS: check the port, or write ws:// if the relay is reached without TLS")
+          says="dial relay.test:443: TLS with relay.test:443: the peer does not speak TLS there; check the "
+               "port, or write ws:// if the relay is reached without TLS; where a login page of this network "
+               "answers in its place, open any http:// page in a browser first")
 def portal(lab):
     lab.start(Nginx, 8080, "return 302 http://login.test/;")
     lab.maze.turn("tcp dport 443", 8080)
