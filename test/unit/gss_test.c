@@ -63,8 +63,8 @@ static unsigned threads(void)
     unsigned n = 0;
     DIR *d = opendir("/proc/self/task");
     assert_non_null(d);
-    while (readdir(d))
-        n++;
+    for (const struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.';
     closedir(d);
     return n;
 }
@@ -73,7 +73,6 @@ static void freed_while_it_works(void **state)
 {
     struct worker w;
     bool told[20] = {0}, was[20];
-    unsigned before = threads();
     assert_int_equal(worker_init(&w, 0, 1), 0);
     for (int i = 0; i < 20; i++) {
         struct gss *g = gss_new(&w, NTLM && i % 2, "localhost", "user", "secret");
@@ -86,7 +85,7 @@ static void freed_while_it_works(void **state)
     struct gss *last = step(&w, NTLM, "user", "secret");
     assert_memory_equal(told, was, sizeof(told)); // nobody was told who did not want to know
     gss_free(last);
-    loop_until(&w, threads() <= before);
+    loop_until(&w, threads() == 1); // those of the tests before too: the libraries do not bear an exit under them
     worker_fini(&w);
 }
 
