@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import ssl
+import subprocess
 import threading
 import time
 
@@ -491,3 +492,39 @@ def test_ready_configurations_leave_idle_connections_alone(world):
         s.sendall(b"still here")
         assert recv_exactly(s, 10) == b"still here", name
         s.close()
+
+
+# HTTP/2 ---------------------------------------------------------------------------------------------------------------
+
+def curl(*words):
+    return subprocess.run(["curl", "-s", "--max-time", "30", *map(str, words)], stdout=subprocess.PIPE, check=True).stdout
+
+
+def test_strangers_see_the_decoy_by_http2_as_well(world):
+    back = Web(world)
+    relay = world.relay(flags=["--path", "/t", "--decoy", f"http://127.0.0.1:{back.port}"])
+    upload = world.folder / "upload"
+    upload.write_bytes(pattern_bytes(1_000_000))
+    at = ["--http2", "--cacert", relay.ca, f"https://localhost:{relay.port}/t"]
+    assert curl("-w", " %{http_version} %{http_code}", *at) == b"until the end 2 200"
+    assert curl("--data-binary", f"@{upload}", "-H", "Expect:", *at) == upload.read_bytes()
+    assert curl("--data-binary", f"@{upload}", "-H", "Transfer-Encoding: chunked", "-H", "Expect:", *at) == upload.read_bytes()
+    assert curl("-I", *at).startswith(b"HTTP/2 200")
+    assert "Host: localhost" in "\n".join(back.heads[0]) and back.heads[0][0] == "GET /t HTTP/1.1"
+    assert "X-Forwarded-For: 127.0.0.1" in back.heads[0]
+
+
+@pytest.mark.parametrize("name", ["nghttpx", "haproxy"])
+def test_websocket_by_http2_through_a_front(world, name):
+    web = Web(world)
+    port = free_port()
+    relay = with_plain(world, "--path", "/tunnel", "--trust-front", "127.0.0.1", port=port, url=f"wss://localhost:{port}/tunnel")
+    front = world.program_of(FRONTS[name], relay.plain, web.port)
+    server = world.server()
+    agent = world.joined(relay)
+    agent.trust = lambda: ["--ca", str(front.ca)]
+    agent.start(["-L", f"0:{server.at}", "--relay", f"wss://[::1]:{front.port}/tunnel", "--host", f"localhost:{front.port}", "--outer",
+                 "verify", "--transport", "h2"])
+    assert agent.status()["carrier"]["transport"] == "h2"
+    assert ask(agent.at(), pattern_bytes(1 << 20)) == pattern_bytes(1 << 20)
+    assert peers(relay) == ["[::1]:0"]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ready configurations of packaging/fronts, run by their programs with a test's ports and files in place of the written ones."""
+import shutil
+import tempfile
 from pathlib import Path
 
 from .proc import free_port
@@ -16,13 +18,13 @@ class Front(Program):
     def start(self, relay_port, web_port):
         self.port = free_port("::1")
         pem = certificate(self.folder, "web")
-        (self.folder / "www").mkdir()
-        (self.folder / "www/index.html").write_text("A website.\n")
+        self.www = self.website()
+        (self.www / "index.html").write_text("A website.\n")
         self.ca = self.folder / "web.crt"
         swaps = [("127.0.0.1:8080", f"127.0.0.1:{relay_port}"), ("127.0.0.1,8080", f"127.0.0.1,{relay_port}"),
                  ("127.0.0.1:8443", f"127.0.0.1:{relay_port}"), ("127.0.0.1:8000", f"127.0.0.1:{web_port}"),
                  ("127.0.0.1,8000", f"127.0.0.1,{web_port}"), ("/etc/culvert/web.pem", str(pem)), ("/etc/culvert", str(self.folder)),
-                 ("/var/www/html", str(self.folder / "www"))]
+                 ("/var/www/html", str(self.www))]
         text = "\n".join(line for line in (READY / f"{self.name}.conf").read_text().splitlines() if not line.startswith("#"))
         assert self.listen[0] in text
         text = text.replace(self.listen[0], self.listen[1].format(port=self.port))
@@ -31,6 +33,11 @@ class Front(Program):
         self.proc = self.launch_with(text)
         self.proc.wait_port(self.port, "::1")
         return self
+
+    def website(self):
+        folder = self.folder / "www"
+        folder.mkdir()
+        return folder
 
     def launch_with(self, text):
         raise NotImplementedError
@@ -63,6 +70,16 @@ class HaproxyTcpFront(HaproxyFront):
 class ApacheFront(Front):
     name, listen = "apache", ("<VirtualHost *:443>", "<VirtualHost [::1]:{port}>")
 
+    def website(self):
+        """Its workers are nobody, and a test's folder is its owner's alone."""
+        folder = Path(tempfile.mkdtemp(prefix="culvert-www-"))
+        folder.chmod(0o755)
+        return folder
+
+    def stop(self):
+        super().stop()
+        shutil.rmtree(self.www, ignore_errors=True)
+
     def launch_with(self, text):
         modules = "/usr/lib/apache2/modules"
         load = [f"LoadModule {name}_module {modules}/mod_{name}.so" for name in
@@ -71,9 +88,8 @@ class ApacheFront(Front):
                             f"ErrorLog {self.folder}/error.log", "LogLevel info", f"DefaultRuntimeDir {self.folder}",
                             f"Mutex file:{self.folder}", f"Listen [::1]:{self.port}", "User nobody", "Group nogroup",
                             "RequestReadTimeout header=20-40,minrate=500 body=20,minrate=500",
-                            f"<Directory {self.folder}/www>", "Require all granted", "</Directory>", "DirectoryIndex index.html", text)
-        for parent in self.folder.parents[:-1]:
-            parent.chmod(parent.stat().st_mode | 0o5)
+                            "<Directory />", "AllowOverride None", "</Directory>",
+                            f"<Directory {self.www}>", "Require all granted", "</Directory>", "DirectoryIndex index.html", text)
         return self.run(find("apache2"), "-DFOREGROUND", "-f", config)
 
 
