@@ -208,7 +208,7 @@ static void log_up(struct uplink *u)
     char where[URL_TEXT_MAX];
     if (!u->missing) // else a line says already how it was repaired
         log_event(agent_chatter(u->owner), "connected", LS("relay", relay_url_where(&u->relay.url, where)), LS("as", u->name),
-              LS("path", f ? f->path : ""), LS("tls", f ? f->tls_version : ""),
+              LS("path", f ? f->path : ""), LS("transport", f ? f->transport : ""), LS("tls", f ? f->tls_version : ""),
               LS("peeled", uplink_lane(u)->conn->peeled ? "yes" : "no"));
     if (uplink_lane(u)->conn->welcome_flags & WELCOME_DIFFERS)
         log_event(LOG_WARN, "TLS is intercepted on the way; all is sealed to the relay's own key inside it",

@@ -590,7 +590,7 @@ static void log_repair(struct uplink *u, const struct lane *l, bool fresh)
     u->resumed += !fresh;
     log_event(LOG_INFO, "reconnected", LS("relay", relay_url_where(&u->relay.url, where)), LS("reason", u->ended),
               LN("took_ms", u->took_ms), LN("streams", u->session.stream_count), LS("resumed", fresh ? "no" : "yes"),
-              LN("carrier", l->conn->hello.carrier), LS("path", f ? f->path : ""));
+              LN("carrier", l->conn->hello.carrier), LS("path", f ? f->path : ""), LS("transport", f ? f->transport : ""));
 }
 
 static void take_birth(struct uplink *u, const struct frame_welcome *welcome, bool fresh)

@@ -10,8 +10,9 @@ import pytest
 
 from testenv import netns
 from testenv.net import connect, forward_to, hold, recv_exactly
-from testenv.proc import wait_for
+from testenv.proc import free_port, wait_for
 from testenv.programs import Tinyproxy
+from testenv.whole import WholeFront
 
 needs_root = pytest.mark.skipif(not netns.usable(), reason="needs root and nft")
 NEAR, FAR = "10.13.0.1", "10.13.0.2"
@@ -110,15 +111,16 @@ class TestHole:
         """It is looked for when the network changes, and made before the other is broken: a stream does not notice."""
         relay = site.relay()
         site.dig(("down", "up"))
-        agent = site.agent(relay)
+        agent = site.agent(relay, "--carriers", "2")
         with site.near:
             s = connect(agent.at(), 60)
         s.sendall(b"before")
         assert recv_exactly(s, 6) == b"before"
         site.fill()
+        wait_for("both carriers", lambda: len(agent.table("carriers")) == 2)
         site.near.ip("addr", "add", "10.14.0.1/24", "dev", "near0")
         agent.proc.wait_log("moved to a better path", 60)
-        wait_for("the small segments to be given up", lambda: [row["mss"] for row in agent.table("carriers")] == [None])
+        wait_for("the small segments to be given up", lambda: [row["mss"] for row in agent.table("carriers")] == [None, None])
         s.sendall(b"behind")
         assert recv_exactly(s, 6) == b"behind"
         s.close()
@@ -180,6 +182,27 @@ class TestTransport:
         relay = world.relay()
         agent = world.agent(relay, "-T", "h1", "-L", f"0:{world.server().at}")
         assert agent.status()["carrier"]["transport"] == "h1" and agent.status()["carrier"]["path"] == "direct"
+
+    def test_a_front_that_refuses_upgrade_and_learns_it(self, world):
+        plain = free_port()
+        relay, server = world.relay(flags=["--listen-plain", f"127.0.0.1:{plain}"]), world.server()
+        whole = world.add(WholeFront(world.place("whole"), f"127.0.0.1:{plain}"))
+        serve = [forward_to(whole.port)]
+        front = world.server(lambda *at: serve[0](*at))
+        agent = world.joined(relay)
+        agent.start(["-L", f"0:{server.at}", "--relay", f"wss://localhost:{front.port}", "--outer", "report"])
+        assert agent.status()["carrier"]["transport"] == "poll"
+        assert [way["transport"] for _, way in known_ways(agent)] == ["poll"]
+        s = connect(agent.at(), 60)
+        s.sendall(b"before")
+        assert recv_exactly(s, 6) == b"before"
+        serve[0] = forward_to(relay.port)
+        agent.proc.signal(signal.SIGHUP)
+        agent.proc.wait_log("moved to a better path", 60)
+        wait_for("long-poll to be given up", lambda: [row["transport"] for row in agent.table("carriers")] == ["h1"])
+        s.sendall(b"behind")
+        assert recv_exactly(s, 6) == b"behind"
+        s.close()
 
     def test_unknown(self, world):
         agent = world.joined(world.relay())
