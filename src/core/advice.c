@@ -47,6 +47,7 @@ static const struct {
                                "log says"},
     [ADVICE_UPGRADE] = {"upgrade", "something on the way does not let WebSocket through: ask for Upgrade to be passed, or try "
                                    "another proxy"},
+    [ADVICE_NO_H2] = {"no-h2", "what answers there does not carry WebSocket over HTTP/2: leave --transport out, or say --transport h1"},
     [ADVICE_PIN] = {"pin", "somebody else answers for the relay, or its key was replaced: get a new invitation by a way that you trust"},
     [ADVICE_UNKNOWN_AGENT] = {"unknown-agent", "get a new invitation from who runs the relay: culvert invite, culvert join"},
     [ADVICE_JOIN] = {"join", "join it with an invitation; then its key can be checked, too"},

@@ -38,6 +38,7 @@ enum advice {
     ADVICE_NOT_RELAY,  // a web server answers, and no relay
     ADVICE_FRONT,      // a front answers that it does not reach the relay
     ADVICE_UPGRADE,    // WebSocket is refused or stripped on the way
+    ADVICE_NO_H2,      // HTTP/2 was asked for by name, and is not spoken or not for WebSocket
     ADVICE_PIN,        // another key than the pinned one
     ADVICE_UNKNOWN_AGENT, // the relay does not know us
     ADVICE_JOIN,       // this relay is not joined

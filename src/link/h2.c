@@ -469,6 +469,7 @@ static enum link_status fail_alpn(struct h2 *h)
 {
     const char *alpn = h->below->facts->alpn;
     err_set(&h->err, ERR_UNREACHED, WHY_PROTOCOL, "HTTP/2 with %s: it speaks %s only", h->who, alpn[0] ? alpn : "HTTP/1.1");
+    err_advise(&h->err, ADVICE_NO_H2);
     return LINK_FAILED;
 }
 

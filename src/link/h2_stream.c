@@ -138,6 +138,8 @@ static void on_lost(struct h2_stream *s, uint32_t code)
     snprintf(text, sizeof(text), "the %s %s (%s)", s->kind == H2_CONNECT ? "tunnel" : "stream", refused ? "was refused" : "was reset",
              nghttp2_http2_strerror(code));
     fail(s, refused ? ERR_UNREACHED : ERR_FAILED, refused ? WHY_REFUSED : WHY_ABORTED, text);
+    if (refused && s->kind == H2_WEBSOCKET)
+        err_advise(&s->link.err, ADVICE_NO_H2);
 }
 
 void h2_stream_on_close(struct h2_stream *s, uint32_t code)
@@ -249,6 +251,7 @@ static bool send_request(struct h2_stream *s, const struct http_head *head)
     if (s->kind == H2_WEBSOCKET &&
         !nghttp2_session_get_remote_settings(s->h->session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL)) {
         fail(s, ERR_UNREACHED, WHY_REFUSED, "the server does not offer WebSocket over HTTP/2");
+        err_advise(&s->link.err, ADVICE_NO_H2);
         return true;
     }
     if (!start_body(s, head) || (s->kind == H2_WEBSOCKET && !note_key(s, head))) {

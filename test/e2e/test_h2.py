@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from testenv import h2raw
-from testenv.net import ask, pattern_bytes
+from testenv.net import ask, connect, pattern_bytes, recv_exactly
 from testenv.proc import Proc, wait_for
 from testenv.programs import Program, Squid, certificate, find
-from testenv.proxies import Nghttpx
+from testenv.proxies import AuthSquid, Nghttpx
 
 DATA = pattern_bytes(1_000_000)
 ONE_LINE = '--accesslog-format=$remote_addr:$remote_port $alpn $request $status'
@@ -76,6 +76,50 @@ def test_tunnels_share_a_connection_to_the_proxy(shared, relay, target, nghttpx,
     wait_for("both tunnels in the proxy's log", lambda: len(tunnels(nghttpx, relay.port)) == before + 2)
     clients = tunnels(nghttpx, relay.port)[before:]
     assert {by for _, by in clients} == {"h2"} and len({at for at, _ in clients}) == 1, clients
+
+
+@pytest.mark.parametrize("scheme", ["basic", "digest"])
+def test_passwords_by_http_2(shared, relay, target, scheme):
+    squid = shared.program_of(AuthSquid, scheme)
+    nghttpx = shared.program_of(Nghttpx, squid.port, lines=[ONE_LINE])
+    flags = ["--proxy", f"h2://user:secret@localhost:{nghttpx.port}", "--proxy-ca", str(nghttpx.ca)]
+    agent = shared.joined(relay, f"auth-{scheme}", flags=flags)
+    done = agent.run("agent", *agent.trust(), *flags, "-T", "h1", "-W", target.at, stdin="through")
+    assert (done.returncode, done.stdout) == (0, "through"), done.stderr
+    wait_for("squid's log", lambda: len(squid.tries()) == 2)
+    assert f"[{scheme.capitalize()} " in squid.tries()[-1]
+    assert {by for _, by in tunnels(nghttpx, relay.port)} == {"h2"}
+    bare = [word.replace("user:secret@", "") for word in flags]
+    done = agent.run("agent", *agent.trust(), *bare, "-T", "h1", "-W", target.at)
+    assert done.returncode == 3 and "407" in done.stderr and "--proxy-login" in done.stderr, done.stderr
+
+
+def test_what_http_2_cannot_authenticate_is_asked_by_http_1(shared, relay, target):
+    """NTLM is of a connection and not of a stream: the https:// proxy that wants it is left, and tried the other way."""
+    squid = shared.program_of(AuthSquid, "ntlm")
+    nghttpx = shared.program_of(Nghttpx, squid.port, alpn="h2,http/1.1", lines=[ONE_LINE])
+    flags = ["--proxy", f"https://user:secret@localhost:{nghttpx.port}", "--proxy-ca", str(nghttpx.ca), "-T", "h1"]
+    agent = shared.joined(relay, "ntlm")
+    done = agent.run("agent", *agent.trust(), *flags, "-W", target.at, stdin="x")
+    spoken = [by for _, by in tunnels(nghttpx, relay.port)]
+    assert spoken[:2] == ["h2", "http/1.1"], (spoken, done.stderr)
+
+
+def test_a_connection_in_doubt_is_not_shared(world):
+    """Silence under all carriers: the one beside them gets a connection of its own."""
+    server, relay = world.server(), world.relay()
+    road = world.road(relay.port)
+    agent = world.joined(relay)
+    agent.start(["-L", f"0:{server.at}", "-T", "h2", "--carriers", "2", *agent.relay_flags(road.port)])
+    wait_for("two carriers", lambda: sum(row["state"] == "up" for row in agent.table("carriers")) == 2)
+    assert road.stats()["accepted"] == 1
+    with connect(agent.at()) as s:
+        s.sendall(b"before")
+        assert recv_exactly(s, 6) == b"before"
+        road.do("end", "s")
+        s.sendall(b"behind")
+        assert recv_exactly(s, 6) == b"behind"
+    assert road.stats()["accepted"] >= 2
 
 
 # Falling back ---------------------------------------------------------------------------------------------------------
