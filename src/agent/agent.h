@@ -60,5 +60,5 @@ struct agent_options {
 
 int agent_run(const struct agent_options *o);
 // Presents the pairing's token and returns 0 once the relay has welcomed us and the state says so. `connect` may override
-// proxies, CA and so on; its relay is ignored.
+// proxies, CA and so on; its relays are not looked at.
 int agent_join(const char *state, const struct pairing *pairing, const struct agent_connect *connect);

@@ -163,6 +163,19 @@ static int run_agent(struct options *o, struct err *e)
     return status;
 }
 
+// --relay of the command line: another way to the relay of the invitation, a front's URL for example, and kept as its URL. What
+// the file or the environment names are the relays of `culvert agent`.
+static int another_url(struct options *o, const struct connect *connect, struct pairing *p, struct err *e)
+{
+    const struct option_value *v = options_nth(o, "relay", 0);
+    if (!v || v->source != OPTION_FLAG)
+        return 0;
+    if (options_count(o, "relay") > 1)
+        return options_bad(options_nth(o, "relay", 1), e, "an invitation is for one relay, so join takes one --relay");
+    p->relay = connect->relays[0];
+    return 0;
+}
+
 static int join(struct options *o, const char *state, const struct connect *connect, struct err *e)
 {
     const char *arg = o->args[0];
@@ -173,7 +186,7 @@ static int join(struct options *o, const char *state, const struct connect *conn
         err_set(e, ERR_FAILED, WHY_NONE, "out of memory");
     else if (strncmp(arg, "culvert:", 8) && secret_read(arg, text, PAIRING_TEXT_MAX, e) < 0)
         ;
-    else if (pairing_parse(p, *text ? text : arg, e) == 0)
+    else if (pairing_parse(p, *text ? text : arg, e) == 0 && another_url(o, connect, p, e) == 0)
         status = agent_join(state, p, &connect->c);
     if (p)
         pairing_wipe(p);
@@ -230,7 +243,7 @@ const struct command command_join = {
     .about =
         "Takes the line that `culvert invite` printed: as an argument, from a file of mode 0600, or from stdin (-).\n"
         "Makes this agent's key if there is none. Joining again with the same line is safe; joining another relay adds "
-        "it.",
+        "it. With --relay the invitation's relay is reached, and kept, by that URL instead of the one in the line.",
     .examples = "  culvert join 'culvert://relay.example/?pin=…&token=…'\n"
                 "  culvert join - < invitation\n"
                 "  culvert join --proxy http://proxy:3128 -\n",

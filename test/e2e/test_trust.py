@@ -7,8 +7,9 @@ import subprocess
 
 import pytest
 
-from testenv.culvert import Agent, Relay
+from testenv.culvert import Agent, Relay, must
 from testenv.net import ask, connect, pattern_bytes
+from testenv.proc import free_port
 from testenv.programs import Haproxy, certificate
 
 
@@ -71,6 +72,20 @@ def test_not_peeled_behind_a_front_that_ends_tls(world):
     data = pattern_bytes(300_000)
     assert ask(agent.at(), data) == data
     assert "front of front" in str(agent.status()["carrier"]), "the issuer of the front's certificate is shown"
+
+
+def test_joining_by_the_url_of_a_front(world):
+    """The invitation names another one, where nobody listens; from then on the front's is the relay's."""
+    relay = world.relay()
+    front = world.program_of(Haproxy, relay.port)
+    agent = world.add(Agent(world.program, world.place("agent")))
+    pairing = relay.invite("agent", allow=["127.0.0.1:*"]).replace(f"localhost:{relay.port}", f"localhost:{free_port()}")
+    by_front = ["--relay", f"wss://localhost:{front.port}"]
+    said = agent.run("join", "-", "--ca", front.ca, *by_front, *by_front, stdin=pairing).stderr
+    assert "join takes one --relay" in said
+    must(agent.run("join", "-", "--ca", front.ca, *by_front, stdin=pairing))
+    agent.start(["--ca", front.ca, "-L", f"0:{world.server().at}"])
+    assert ask(agent.at(), b"by the front") == b"by the front"
 
 
 def test_a_tunnel_of_bytes_in_between_does_not_hinder_peeling(world):
