@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where no Upgrade passes: whole requests and whole answers only."""
-from testenv.maze import FRONT_NAME, RELAY
+from testenv.maze import FRONT_NAME, GATE, PROXY_NAME, RELAY
+from testenv.programs import Squid
 from testenv.proxies import AuthSquid
-from testenv.webs import Nginx
+from testenv.webs import Nghttpx, Nginx
 
 from . import Way, by, scenario
 
@@ -25,3 +26,25 @@ def proxy_and_stripped(lab):
     lab.start(AuthSquid, 3128, "digest")
     front = lab.start(Nginx, 443, f"    location / {{ proxy_pass https://{RELAY}; }}", hosts=(FRONT_NAME,), admit=False)
     return by("http://user:secret@proxy.test:3128", flags=("--relay", f"wss://{FRONT_NAME}", "--ca", front.ca))
+
+
+@scenario("Web server that strips Upgrade and takes no body above 8 KiB", "nginx", "sends smaller requests")
+def small_bodies(lab):
+    front = lab.start(Nginx, 443, f"    client_max_body_size 8k; location / {{ proxy_pass https://{RELAY}; }}", hosts=(FRONT_NAME,))
+    return Way(("--relay", f"wss://{FRONT_NAME}", "--ca", front.ca))
+
+
+@scenario("Web server that strips Upgrade and takes 20 requests a second", "nginx", "waits where it is told 503")
+def few_requests(lab):
+    front = lab.start(Nginx, 443, f"    limit_req zone=few burst=5 nodelay; location / {{ proxy_pass https://{RELAY}; }}",
+                      hosts=(FRONT_NAME,), top=["  limit_req_zone $binary_remote_addr zone=few:1m rate=20r/s;"])
+    return Way(("--relay", f"wss://{FRONT_NAME}", "--ca", front.ca))
+
+
+@scenario("HTTP/2-only proxy, and behind it a web server that strips Upgrade", "nghttpx in front of squid, nginx",
+          "long-poll through CONNECT streams")
+def h2_proxy_and_stripped(lab):
+    lab.start(Squid, 3128, admit=False)
+    proxy = lab.start(Nghttpx, 8444, (GATE, 3128), (PROXY_NAME,), proxy=True)
+    front = lab.start(Nginx, 443, f"    location / {{ proxy_pass https://{RELAY}; }}", hosts=(FRONT_NAME,), admit=False)
+    return by("h2://proxy.test:8444", flags=("--proxy-ca", proxy.ca, "--relay", f"wss://{FRONT_NAME}", "--ca", front.ca))

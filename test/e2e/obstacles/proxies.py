@@ -3,12 +3,13 @@
 import sys
 from pathlib import Path
 
-from testenv.maze import FAR_GATE, GATE
+from testenv.maze import FAR_GATE, GATE, GATE_6, PROXY_NAME, RELAY, RELAY_NAME
 from testenv.programs import Squid, Tinyproxy, quietly
 from testenv.proxies import AuthSquid, Dante, Kdc, Microsocks, TlsFront
 
 from . import Way, by, scenario
 
+NOWHERE = "10.77.1.99"
 SQUID, SOCKS, HTTPS = 3128, 1080, 3129
 PASSWD = "root:x:0:0::/:/bin/sh\nproxy:x:13:13::/:/bin/sh\nuser:x:2000:2000::/:/bin/sh\n"
 SHADOW = "root:*:1::::::\nproxy:*:1::::::\nuser:{}:1::::::\n"
@@ -24,6 +25,26 @@ def squid(lab):
 def tinyproxy(lab):
     lab.start(Tinyproxy, 8888, connect_ports=[443])
     return by("http://proxy.test:8888")
+
+
+@scenario("HTTP proxy, and no DNS at the client", "squid", "leaves the relay's name to the proxy")
+def squid_no_dns(lab):
+    lab.start(Squid, SQUID)
+    lab.names()
+    return by(f"http://{GATE}:{SQUID}")
+
+
+@scenario("Proxy with an IPv6 address", "tinyproxy", "HTTP CONNECT")
+def proxy_ipv6(lab):
+    lab.start(Tinyproxy, 8888, host=GATE_6)
+    return by(f"http://[{GATE_6}]:8888")
+
+
+@scenario("Proxy with two addresses, of which the first swallows all packets", "squid", "dials the second one 250 ms later")
+def proxy_first_address_blackholed(lab):
+    lab.start(Squid, SQUID)
+    lab.names(f"{NOWHERE} {PROXY_NAME}", f"{GATE} {PROXY_NAME}", f"{RELAY} {RELAY_NAME}")
+    return by(f"http://proxy.test:{SQUID}")
 
 
 def named(lab, *schemes, kind=AuthSquid, **more):
