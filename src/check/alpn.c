@@ -56,6 +56,8 @@ static void judge(struct alpn *a)
             offered = get(a->in + at + 2, 4) == 1;
     }
     finding_more(a->f, "extended_connect", json_boolean(offered));
+    if (offered && !a->probe.c->o->known)
+        check_way_answers(a->way, TRANSPORT_H2);
     if (offered)
         end(a, CHECK_OK, ADVICE_NONE, "spoken, and WebSocket over it is offered");
     else

@@ -53,6 +53,18 @@ void check_dial_options(const struct check_way *way, enum transport transport, u
     out->mss = mss;
 }
 
+void check_way_answers(struct check_way *way, enum transport transport)
+{
+    if (way->tls && way->tls->result != CHECK_OK) {
+        err_set(&way->err, ERR_UNTRUSTED, WHY_POLICY, "%s", way->tls->seen);
+        err_advise(&way->err, way->tls->advice);
+        return;
+    }
+    if (!way->usable || transport < way->transport)
+        way->transport = transport;
+    way->usable = true;
+}
+
 void check_way_stands(struct check_way *way)
 {
     struct check *c = way->c;
@@ -152,6 +164,41 @@ static void judge_clock(struct check *c)
     }
 }
 
+static bool has(const json_t *list, const char *address)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach(list, i, one) {
+        if (strcmp(json_string_value(one), address) == 0)
+            return true;
+    }
+    return false;
+}
+
+// Each server that knows none of the addresses that are used.
+static void judge_names(struct check *c)
+{
+    const struct finding *first = NULL;
+    list_each(&c->report->findings, it) {
+        struct finding *f = list_entry(it, struct finding, node);
+        bool same = false;
+        size_t i;
+        json_t *one;
+        if (strcmp(f->probe, "name") != 0)
+            continue;
+        if (!first || strcmp(first->group, f->group) != 0) {
+            first = f;
+            continue;
+        }
+        const json_t *used = json_object_get(first->more, "addresses"), *own = json_object_get(f->more, "addresses");
+        json_array_foreach(own, i, one)
+            same |= has(used, json_string_value(one));
+        finding_more(f, "differs", json_boolean(!same && json_array_size(own) > 0));
+        if (!same && json_array_size(own) > 0 && json_array_size(used) > 0)
+            f->advice = ADVICE_NAME_SPLIT;
+    }
+}
+
 // Where a transport is not offered, its tunnel is no refusal.
 static void forgive_h2(struct check *c)
 {
@@ -184,6 +231,19 @@ static void forgive_proxies(struct check *c)
 
 static enum err_kind worse(enum err_kind a, enum err_kind b) { return a > b ? a : b; }
 
+// As an agent does: the transport counts more than the order of the ways that were told or found, and only these count while one works.
+static struct check_way *chosen_way(struct check *c)
+{
+    struct check_way *best = NULL;
+    for (size_t i = 0; i < c->way_count; i++) {
+        struct check_way *way = &c->ways[i];
+        bool better = best && (way->found != best->found ? way->found : way->transport < best->transport);
+        if (way->usable && (!best || better))
+            best = way;
+    }
+    return best;
+}
+
 static void choose(struct check *c)
 {
     static const char *const titles[] = {
@@ -194,10 +254,8 @@ static void choose(struct check *c)
     struct report *r = c->report;
     r->usable = true;
     r->status = ERR_NONE;
-    for (size_t i = 0; i < c->way_count; i++) {
-        struct check_way *way = &c->ways[i];
-        if (!way->usable)
-            continue;
+    const struct check_way *way = chosen_way(c);
+    if (way) {
         snprintf(r->choice, sizeof(r->choice), "%.150s, %s%s", way->group, titles[way->transport], way->mss ? ", small segments" : "");
         r->chosen = json_pack("{s:s,s:s,s:i}", "way", way->route.path, "transport", transport_name(way->transport), "mss", (int)way->mss);
         if (!way->found)
@@ -243,15 +301,6 @@ static void finish(struct check *c)
     worker_stop(&c->w);
 }
 
-static struct check_way *chosen_way(struct check *c)
-{
-    for (size_t i = 0; i < c->way_count; i++) {
-        if (c->ways[i].usable)
-            return &c->ways[i];
-    }
-    return NULL;
-}
-
 static void on_settled(struct wake *wake)
 {
     struct check *c = container_of(wake, struct check, settled);
@@ -260,6 +309,7 @@ static void on_settled(struct wake *wake)
     if (c->phase == CHECK_WAYS_PHASE) {
         note_rest(c);
         judge_clock(c);
+        judge_names(c);
         forgive_proxies(c);
         forgive_h2(c);
         choose(c);

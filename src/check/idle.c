@@ -133,7 +133,7 @@ void idle_probe(struct check_way *way)
     struct dial_options o;
     if (!i)
         abort();
-    i->f = report_add(c->report, way->group, "idle", "silence", c->w.now_ms);
+    i->f = report_add(c->report, way->group, "idle", "silence, up to 5 minutes", c->w.now_ms);
     probe_start(&i->probe, c, fini);
     check_dial_options(way, way->transport, way->mss, &o);
     for (size_t k = 0; k < STEPS; k++) {

@@ -71,6 +71,8 @@ void probe_over(struct probe *p); // freed (as heap memory) after the turn
 void check_note_date(struct check *c, const struct answer *a, const char *of);
 // By that way, with everything else as an agent would do it.
 void check_dial_options(const struct check_way *way, enum transport transport, uint16_t mss, struct dial_options *out);
+// Of a relay that was not joined: the relay's side answers by that transport, which is all that can be told.
+void check_way_answers(struct check_way *way, enum transport transport);
 void check_way_stands(struct check_way *way); // its TLS stands: what runs over it is looked at
 
 // found.c

@@ -217,7 +217,7 @@ void proxy_probe(struct check_way *way, size_t hop)
         end_failed(h, &e);
     else
         trial_start(&h->trial, &c->w, c->resolver,
-                    &(struct trial_options){.hubs = &c->hubs, .h2 = h->hop->kind == PROXY_H2, .route = &h->before, .kit = c->o->kit, .host = h->hop->host, .port = h->hop->port,
+                    &(struct trial_options){.hubs = &c->hubs, .h2 = tls, .route = &h->before, .kit = c->o->kit, .host = h->hop->host, .port = h->hop->port,
                                             .tls = ctx, .name = h->hop->host}, on_open);
     err_fini(&e);
 }

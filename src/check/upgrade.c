@@ -47,11 +47,8 @@ static void judge(struct upgrade *u, const struct answer *a)
         finding_end(u->f, CHECK_OK, ADVICE_NONE, c->w.now_ms, "%s", text);
     if (c->o->known)
         return;
-    if (u->f->result == CHECK_OK && !c->o->outer_report && u->way->tls && u->way->tls->result != CHECK_OK) {
-        err_set(&u->way->err, ERR_UNTRUSTED, WHY_POLICY, "%s", u->way->tls->seen);
-        err_advise(&u->way->err, u->way->tls->advice);
-    } else if (u->f->result == CHECK_OK) { // as far as can be told without the relay's key
-        u->way->usable = true;
+    if (u->f->result == CHECK_OK) {
+        check_way_answers(u->way, TRANSPORT_H1);
     } else {
         err_set(&u->way->err, ERR_UNREACHED, WHY_REFUSED, "%s", u->f->seen);
         err_advise(&u->way->err, u->f->advice);

@@ -224,6 +224,7 @@ size_t resolver_list(const struct resolver *r, char (*out)[RESOLVER_TEXT_MAX], s
     for (struct ares_addr_port_node *it = all; it && n < max; it = it->next, n++) {
         struct addr a = {0};
         a.sa.sa_family = (sa_family_t)it->family;
+        a.len = it->family == AF_INET ? sizeof(a.in) : sizeof(a.in6);
         if (it->family == AF_INET)
             a.in.sin_addr = it->addr.addr4;
         else

@@ -8,18 +8,20 @@ import re
 import select
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from conftest import PLAIN
+import obstacles.h2
 from obstacles import Way
 from testenv import maze
 from testenv.lab import Lab
-from testenv.maze import GATE, RELAY, RELAY_6
+from testenv.maze import FAR_GATE, GATE, RELAY, RELAY_6
 from testenv.net import TcpServer, greet
 from testenv.programs import Haproxy, Squid, Tinyproxy
-from testenv.proxies import Microsocks
+from testenv.proxies import Microsocks, TlsFront
 
 pytestmark = pytest.mark.skipif(not maze.usable(), reason="needs root, nft and namespaces")
 PROXY = f"http://{GATE}:3128"
@@ -216,6 +218,80 @@ def test_only_one_transport_is_asked_for(lab):
     lab.maze.open("tcp dport 443")
     report = check(lab, "--transport", "poll")
     assert [p["transport"] for p in rows(report, "tunnel")] == ["poll"] and report["choice"]["transport"] == "poll"
+
+
+def test_https_proxy_whose_ca_is_not_known(lab):
+    shut(lab)
+    lab.start(Squid, 3128, admit=False)
+    front = lab.start(TlsFront, 8444, 3128, hosts=("proxy.test",), behind_host=GATE)
+    report = check(lab, "--proxy", "https://proxy.test:8444", status=4)
+    assert row(report, "proxy")["advice"] == row(report, "connect", "via")["advice"] == report["advice"] == "proxy-ca"
+    report = check(lab, "--proxy", "https://proxy.test:8444", "--proxy-ca", front.ca)
+    assert row(report, "proxy")["result"] == "ok" and row(report, "proxy")["status"] == 200
+
+
+@pytest.mark.parametrize("kind", ["h2", "https"])
+def test_proxy_that_speaks_http2_only(lab, kind):
+    shut(lab)
+    front = obstacles.h2.proxy(lab)
+    report = check(lab, "--proxy", f"{kind}://proxy.test:8444", "--proxy-ca", front.ca)
+    assert row(report, "proxy")["status"] == 200 and "nghttpx" in row(report, "proxy")["via"]
+    assert report["choice"]["way"] == "via proxy.test:8444"
+
+
+def test_front_that_speaks_http2_only(lab, tmp_path):
+    shut(lab)
+    lab.maze.admit(80)
+    way = obstacles.h2.h2_front(lab)
+    report = check(lab, *way.flags, trust=False)
+    assert report["choice"]["transport"] == "h2" and row(report, "websocket")["result"] != "ok"
+    stranger = checker(lab)
+    stranger.state = tmp_path / "state"
+    report = check(lab, *way.flags, trust=False, agent=stranger)
+    assert report["choice"]["transport"] == "h2" and not report["joined"]
+
+
+class Dns:
+    """Answers every question for an IPv4 address with that one, and says that there is no other."""
+
+    def __init__(self, at, address):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((at, 53))
+        threading.Thread(target=self.run, args=(socket.inet_aton(address),), daemon=True).start()
+
+    def run(self, address):
+        while True:
+            try:
+                query, sender = self.socket.recvfrom(4096)
+            except OSError:
+                return
+            end = query.index(0, 12) + 5
+            found = query[end - 4:end - 2] == b"\x00\x01" # A
+            answer = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x00\x00\x04" + address if found else b""
+            self.socket.sendto(query[:2] + b"\x81\x80\x00\x01" + bytes([0, int(found)]) + bytes(4) + query[12:end] + answer, sender)
+
+    def stop(self):
+        self.socket.close()
+
+
+def test_dns_servers_that_differ(lab):
+    lab.maze.rules('add rule inet maze in iifname "near" udp dport 53 accept')
+    lab.maze.open("tcp dport 443")
+    shut(lab)
+    with lab.maze.middle:
+        lab.add(Dns(GATE, RELAY))
+        lab.add(Dns(FAR_GATE, "192.0.2.1"))
+    lab.maze.client.write("hosts", "127.0.0.1 localhost")
+    before = (lab.maze.client.folder / "resolv.conf").read_text()
+    lab.maze.client.write("resolv.conf", f"nameserver {GATE}", f"nameserver {FAR_GATE}")
+    try:
+        report = check(lab)
+    finally:
+        lab.maze.client.write("resolv.conf", before)
+    used, first, second = rows(report, "name")
+    assert used["addresses"] == first["addresses"] == [RELAY] and second["addresses"] == ["192.0.2.1"]
+    assert (first["differs"], second["differs"], second["advice"]) == (False, True, "name-split")
+    assert FAR_GATE in second["subject"]
 
 
 def test_no_proxy_answers_there(lab):

@@ -361,6 +361,33 @@ static void test_ping_is_answered_once_with_its_opaque(void **state)
     half_free(h);
 }
 
+static size_t padded(const struct half *h)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < h->heard_count; i++)
+        n += h->heard[i].type == FRAME_PAD ? h->heard[i].len : 0;
+    return n;
+}
+
+static void test_a_probe_gets_as_many_bytes_of_nothing_back(void **state)
+{
+    struct half *h = up(false, ONE_MB);
+    uint8_t out[64];
+    say(h, out, frame_put_probe(out, 50000));
+    say(h, out, frame_put_probe(out, 20000)); // the newest counts
+    say(h, out, frame_put_ping(out, FRAME_PING, 1, 15000));
+    hear(h);
+    assert_int_equal(padded(h), 20000);
+    assert_true(heard_place(h, FRAME_PONG, 0) < heard_place(h, FRAME_PAD, 0)); // behind all else
+    say(h, out, frame_put_probe(out, UINT32_MAX));
+    hear(h);
+    assert_int_equal(padded(h), FRAME_PROBE_MAX);
+    hear(h);
+    assert_int_equal(padded(h), 0);
+    assert_int_equal(say_raw(h, FRAME_PROBE, 0, out, 3), -1);
+    half_free(h);
+}
+
 static void test_a_parked_session_has_no_deadline(void **state)
 {
     struct half *h = up(true, ONE_MB);
@@ -760,6 +787,7 @@ int main(void)
         T(test_a_chunk_is_acked_without_delay_and_once), T(test_an_idle_agent_pings_and_gives_a_dead_carrier_up),
         T(test_bytes_heard_end_a_suspicion), T(test_an_idle_relay_leaves_pings_to_the_agent), T(test_the_first_byte_after_a_pause_carries_a_ping),
         T(test_a_ping_that_cannot_leave_condemns_too), T(test_ping_is_answered_once_with_its_opaque),
+        T(test_a_probe_gets_as_many_bytes_of_nothing_back),
         T(test_a_parked_session_has_no_deadline), T(test_a_small_stream_goes_before_a_bulk_stream),
         T(test_bulk_streams_share_by_quanta), T(test_control_goes_before_data),
         T(test_two_full_budgets_never_deadlock), T(test_small_pieces_are_held_tight),
