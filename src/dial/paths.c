@@ -90,8 +90,10 @@ static void add_routes(struct paths *p, struct err *e, size_t best)
         size_t i = most_telling(p, route);
         if (i == LADDER_TRIES || route == p->ladder.tries[best].way.route || !err_is(&p->tries[i]->err))
             continue;
+        const char *text = plain(p, &p->tries[i]->err);
+        bool named = strncmp(text, "proxy ", 6) == 0; // it says itself by which way
         struct err both = ERR_INIT;
-        err_set(&both, e->kind, e->why, "%s; %s: %s", err_text(e), p->o->routes[route].path, plain(p, &p->tries[i]->err));
+        err_set(&both, e->kind, e->why, "%s; %s%s%s", err_text(e), named ? "" : p->o->routes[route].path, named ? "" : ": ", text);
         both.advice = e->advice;
         err_move(e, &both);
         said++;
