@@ -344,6 +344,11 @@ static void learn(struct lane *l, const struct err *err)
     struct liveness *live = &l->conn->carrier.live;
     liveness_lost(live, unexplained, u->w->now_us);
     lessons_set(u->lessons, l->route.key, &live->lesson, u->w->now_ms);
+    for (size_t i = 0; i < UPLINK_LANES; i++) { // what stands was dialled before this was known
+        struct lane *other = &u->lanes[i];
+        if (other->state == LANE_UP && strcmp(other->route.key, l->route.key) == 0)
+            other->conn->carrier.live.lesson = live->lesson;
+    }
 }
 
 static void lane_ended(struct lane *l, const struct err *err)
@@ -558,13 +563,24 @@ bool uplink_is_good(const struct uplink *u)
     return l && !u->session.goaway_seen && !l->conn->carrier.live.suspect;
 }
 
+static void end_silent(struct lane *l)
+{
+    struct err e = ERR_INIT;
+    err_set(&e, ERR_UNREACHED, WHY_TIMEOUT, "the other end does not answer PING any more");
+    if (l->conn->carrier.live.suspect)
+        learn(l, &e);
+    err_fini(&e);
+    l->stale = true;
+}
+
 // What this HELLO called given up ends at the relay now, also if it has recovered.
 static void end_given_up(struct uplink *u, const struct frame_hello *told)
 {
     for (size_t i = 0; i < UPLINK_LANES; i++) {
         struct lane *l = &u->lanes[i];
         for (unsigned k = 0; l->state == LANE_UP && k < told->given_up_count; k++)
-            l->stale |= told->given_up[k] == l->conn->hello.carrier;
+            if (told->given_up[k] == l->conn->hello.carrier)
+                end_silent(l);
     }
 }
 
