@@ -259,7 +259,8 @@ static void choose(struct check *c)
         snprintf(r->choice, sizeof(r->choice), "%.150s, %s%s", way->group, titles[way->transport], way->mss ? ", small segments" : "");
         r->chosen = json_pack("{s:s,s:s,s:i}", "way", way->route.path, "transport", transport_name(way->transport), "mss", (int)way->mss);
         if (!way->found)
-            snprintf(r->why, sizeof(r->why), "what was told or found does not work (%.250s); say --proxy none", err_text(&c->ways[0].err));
+            snprintf(r->why, sizeof(r->why), "what was told or found does not work (%.250s); say --proxy none",
+                     err_text(err_is(&c->found) ? &c->found : &c->ways[0].err));
         else if (way->route.count)
             snprintf(r->why, sizeof(r->why), "the proxy comes from %s", way->route.source);
         else
@@ -271,7 +272,7 @@ static void choose(struct check *c)
         r->status = worse(r->status, c->ways[i].err.kind == ERR_FAILED ? ERR_UNREACHED : c->ways[i].err.kind);
     if (r->status == ERR_NONE)
         r->status = ERR_UNREACHED;
-    const struct err *first = &c->ways[0].err;
+    const struct err *first = err_is(&c->found) ? &c->found : &c->ways[0].err;
     snprintf(r->why, sizeof(r->why), "%s", err_is(first) ? err_text(first) : "no way stands");
     r->advice = first->advice;
     r->advised = first->advised;
@@ -369,6 +370,7 @@ static void fini(struct check *c)
         proxy_route_wipe(&c->ways[i].route);
         err_fini(&c->ways[i].err);
     }
+    err_fini(&c->found);
     SSL_CTX_free(c->tls);
     SSL_CTX_free(c->tls_h2);
     SSL_CTX_free(c->inner);

@@ -76,7 +76,8 @@ static int go_without(struct check *c, struct err *err, struct err *e)
         return -1;
     }
     finding_fail(report_add(c->report, "proxies", "found", "found", c->w.now_ms), err, c->w.now_ms);
-    err_move(&add_way(c, NULL)->err, err);
+    err_move(&c->found, err);
+    add_way(c, NULL);
     return 0;
 }
 

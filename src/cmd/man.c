@@ -96,12 +96,15 @@ static const char notation[] =
     "DEST     host:port, unix:PATH or SERVICE@AGENT; names are resolved where\n"
     "         the stream comes out\n"
     "RELAY    name[:port] or wss://name[:port][/path]; ws://… for plain WebSocket\n"
+    "PROXY    http, https, h2, socks4a, socks5 or socks5h://[user[:password]@]host[:port],\n"
+    "         pac+URL, auto or none\n"
     "RULE     host:ports[/udp], unix:PATH or SERVICE@AGENT; host: a name, *.suffix,\n"
     "         an address, a CIDR range or *; ports: 22, 80-90 or *. Loopback,\n"
     "         link-local and multicast addresses are only meant when written out\n";
 
 static const char signals[] =
-    "HUP      reread certificates and policy; connect now if not connected\n"
+    "HUP      reread certificates, policy and conf_proxy, ask for proxies again;\n"
+    "         connect now if not connected\n"
     "TERM INT drain: nothing new, wait for what is open; a second one ends at once\n";
 
 static const char files[] =

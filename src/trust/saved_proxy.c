@@ -100,17 +100,6 @@ int saved_proxy_write(const struct saved_proxy *s, const char *dir, struct err *
     return rc;
 }
 
-bool saved_proxy_same(const struct saved_proxy *a, const struct saved_proxy *b)
-{
-    bool same = a->count == b->count;
-    for (size_t i = 0; same && i < a->count; i++) {
-        const struct proxy_url *p = &a->of[i], *q = &b->of[i];
-        same = p->kind == q->kind && p->port == q->port && p->has_login == q->has_login && strcmp(p->host, q->host) == 0 &&
-               strcmp(p->user, q->user) == 0 && strcmp(p->password, q->password) == 0 && strcmp(p->pac, q->pac) == 0;
-    }
-    return same;
-}
-
 void saved_proxy_wipe(struct saved_proxy *s)
 {
     OPENSSL_cleanse(s, sizeof(*s));

@@ -18,5 +18,4 @@ int saved_proxy_read(struct saved_proxy *s, const char *dir, struct err *e);
 int saved_proxy_write(const struct saved_proxy *s, const char *dir, struct err *e); // count 0 removes the file
 // Parses a text of one PROXY a line, blank lines left out. `what`: where it was written, for messages.
 int saved_proxy_parse(struct saved_proxy *s, const char *text, const char *what, struct err *e);
-bool saved_proxy_same(const struct saved_proxy *a, const struct saved_proxy *b);
 void saved_proxy_wipe(struct saved_proxy *s);

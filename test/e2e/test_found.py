@@ -8,42 +8,22 @@ import threading
 import pytest
 
 from testenv.net import ask, connect, pattern_bytes, recv_exactly
+from testenv.pac import HEAD, Pages, gnome, script
 from testenv.proc import free_port, wait_for
 from testenv.programs import Squid, Tinyproxy
 from testenv.proxies import Microsocks, TlsFront
 
 DATA = pattern_bytes(100_000)
-HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: application/x-ns-proxy-autoconfig\r\n\r\n"
 
 
-def script(answer):
-    return f'function FindProxyForURL(url, host) {{ return "{answer}"; }}\n'
-
-
-class Pages:
-    """A web server that gives each path its answer, and notes what was asked for."""
-
+class Web:
     def __init__(self, shared):
-        self.pages, self.asked = {}, []
-        self.server = shared.server(self.serve)
+        self.pages = Pages()
+        self.server = shared.server(self.pages)
+        self.asked = self.pages.asked
 
-    def serve(self, server, s):
-        head = b""
-        while b"\r\n\r\n" not in head:
-            more = s.recv(4096)
-            if not more:
-                return
-            head += more
-        path = head.split()[1].decode()
-        self.asked.append(head.decode())
-        s.sendall(self.pages[path])
-        s.shutdown(1)
-        while s.recv(65536):
-            pass
-
-    def put(self, path, text, head=HEAD):
-        self.pages[path] = head + (text if isinstance(text, bytes) else text.encode())
-        return f"http://{self.server.at}{path}"
+    def put(self, *page):
+        return f"http://{self.server.at}{self.pages.put(*page)}"
 
 
 def passed(proxy, port):
@@ -57,7 +37,7 @@ def target(shared):
 
 @pytest.fixture(scope="module")
 def pages(shared):
-    return Pages(shared)
+    return Web(shared)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +131,18 @@ def test_the_first_that_works_is_used(agent, relay, target, pages, tinyproxy):
     assert proxy["used"] == f"via 127.0.0.1:{tinyproxy.port}"
 
 
+def test_a_login_for_the_proxies_of_a_script(shared, agent, target, pages, tmp_path):
+    proxy = shared.program_of(Squid, login=("user", "s3cret"))
+    secret = tmp_path / "login"
+    secret.write_text("user:s3cret\n")
+    secret.chmod(0o600)
+    url = pages.put("/login", script(f"PROXY 127.0.0.1:{proxy.port}"))
+    done = go(agent, target, "--proxy", "pac+" + url, "--proxy-login", secret)
+    assert went(done), done.stderr
+    done = go(agent, target, "--proxy", "pac+" + url)
+    assert done.returncode == 3 and "407" in done.stderr and f"(proxy from PAC {url})" in done.stderr
+
+
 def test_none_works_and_all_are_told(agent, target, pages):
     ports = free_port(), free_port()
     url = pages.put("/none", script(f"PROXY 127.0.0.1:{ports[0]}; SOCKS5 127.0.0.1:{ports[1]}"))
@@ -215,14 +207,6 @@ def test_usage(agent, target):
 
 
 # --- the system's settings
-
-
-def gnome(folder, *lines):
-    """The environment of a GNOME session whose settings are in a file."""
-    file = folder / "glib-2.0/settings/keyfile"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(("[system/proxy]", "ignore-hosts=@as []", *lines, "")))
-    return {"DESKTOP_SESSION": "gnome", "GSETTINGS_BACKEND": "keyfile", "XDG_CONFIG_HOME": str(folder)}
 
 
 def test_a_proxy_in_gnomes_settings(agent, relay, target, tinyproxy, tmp_path):

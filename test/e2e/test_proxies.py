@@ -162,10 +162,6 @@ def test_the_environments_socks_proxy(agent, target, dante):
     through(agent, target, env={"all_proxy": f"socks5h://127.0.0.1:{dante.port}"})
 
 
-def test_kinds_that_are_not_supported_say_so(agent, target):
-    assert "PAC" in refused(agent, target, "pac+http://127.0.0.1:1/x", status=2)
-
-
 def url(proxy, login="user:secret@"):
     return f"http://{login}127.0.0.1:{proxy.port}"
 

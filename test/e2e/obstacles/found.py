@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Proxies that culvert has to find."""
 from testenv.culvert import must
+from testenv.maze import GATE, NAMES
+from testenv.pac import Pages, gnome, script
 from testenv.programs import Squid, WebServer
 
 from . import Way, scenario
@@ -46,3 +48,27 @@ def saved(lab):
 def no_pac(lab):
     lab.maze.admit(WEB)
     return Way(("--proxy", "pac+http://proxy.test/proxy.pac"))
+
+
+@scenario("Proxy known to the desktop's settings only", "squid, libproxy, GNOME's settings", "asks libproxy")
+def desktop(lab):
+    lab.start(Squid, SQUID)
+    return Way(env=gnome(lab.place / "gnome", "mode='manual'", "[system/proxy/https]", "host='proxy.test'", f"port={SQUID}"))
+
+
+@scenario("Desktop whose settings name a PAC file", "squid, a web server, libproxy, GNOME's settings", "fetches the file that they name")
+def desktop_pac(lab):
+    lab.start(Squid, SQUID)
+    lab.start(PacServer, WEB, f"PROXY proxy.test:{SQUID}")
+    return Way(env=gnome(lab.place / "gnome", "mode='auto'", "autoconfig-url='http://proxy.test/proxy.pac'"))
+
+
+@scenario("Desktop that says: find the proxy by yourself (WPAD)", "squid, libproxy, GNOME's settings",
+          "fetches http://wpad/wpad.dat, since the settings ask for it")
+def wpad(lab):
+    pages = Pages()
+    pages.put("/wpad.dat", script(f"PROXY proxy.test:{SQUID}"))
+    lab.start(Squid, SQUID)
+    lab.names(*NAMES, f"{GATE} wpad")
+    lab.serve(WEB, pages)
+    return Way(env=gnome(lab.place / "gnome", "mode='auto'"))
