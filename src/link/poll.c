@@ -10,8 +10,12 @@
 #define POST_LEAST 8192
 #define POST_FIRST 65536
 #define GET_LEAST 16384
-#define FAST_MS 200     // a body that took less may be larger the next time,
-#define SLOW_MS 700     // and one that took longer shall be smaller
+#define FAST_MS 100     // a body that took less, and two round trips, may be larger the next time,
+#define SLOW_MS 300     // and one that took longer than this and four shall be smaller
+#define WIDE 131072     // where bodies are as large as that, more of them are under way
+#define RATE_MS 200
+#define RATE_MAX_MS 2000
+#define QUEUE_MS 200
 #define LIVELY_MS 3000  // after something came: two GETs, so that one is parked while the next is on its way
 #define POSTS_SMALL 2
 #define BULK_MS 1000
@@ -88,7 +92,7 @@ static unsigned posts_wanted(const struct poll *p)
 {
     if (!p->begun)
         return 1;
-    return poll_out_waiting(&p->up) >= p->post_most ? POLL_POSTS : POSTS_SMALL;
+    return p->post_most >= WIDE && poll_out_waiting(&p->up) >= p->post_most ? POLL_POSTS : POSTS_SMALL;
 }
 
 static void plan_posts(struct poll *p)
@@ -107,7 +111,7 @@ static unsigned gets_wanted(const struct poll *p)
     if (!p->begun || poll_in_is_done(&p->down))
         return 0;
     if (p->bulk_ms && now - p->bulk_ms < BULK_MS)
-        return POLL_GETS;
+        return p->get_most >= WIDE ? POLL_GETS : 2;
     return p->lively_ms && now - p->lively_ms < LIVELY_MS ? 2 : 1;
 }
 
@@ -294,22 +298,39 @@ void poll_heard(struct poll *p, const struct poll_answer *a)
 }
 
 // Bodies as large as the network carries in good time: what is interactive waits behind them.
-static void adapt(uint32_t *most, uint32_t least, uint32_t len, uint64_t ms)
+static void adapt_posts(struct poll *p, uint32_t len, uint64_t ms)
 {
-    if (ms > SLOW_MS && *most / 2 >= least)
-        *most /= 2;
-    else if (ms < FAST_MS && len == *most && *most < POLL_BODY_MAX)
-        *most *= 2;
+    if (ms > SLOW_MS + 4 * p->least_ms && p->post_most / 2 >= POST_LEAST)
+        p->post_most /= 2;
+    else if (ms < FAST_MS + 2 * p->least_ms && len == p->post_most && p->post_most < POLL_BODY_MAX)
+        p->post_most *= 2;
 }
 
-static void post_done(struct poll *p, struct trip *t)
+// How long a GET takes says little, since it was parked: what all of them together may bring is what came in a round trip and QUEUE_MS.
+static void adapt_gets(struct poll *p, uint32_t got)
+{
+    uint64_t now = p->link.w->now_ms, ms = now - p->rate_ms;
+    p->rate_bytes += got;
+    if (ms < RATE_MS)
+        return;
+    uint64_t each = p->rate_bytes * (p->least_ms + QUEUE_MS) / ms / (p->get_most >= WIDE ? POLL_GETS : 2);
+    p->rate_ms = now;
+    p->rate_bytes = 0;
+    if (ms > RATE_MAX_MS || got < p->get_most / 4 * 3)
+        return;
+    uint64_t low = p->get_most / 2, high = p->get_most * 2;
+    each = each < low ? low : each > high ? high : each;
+    p->get_most = each < GET_LEAST ? GET_LEAST : each > POLL_BODY_MAX ? POLL_BODY_MAX : (uint32_t)each;
+}
+
+static void post_done(struct poll *p, struct trip *t, const struct pconn *c)
 {
     uint64_t ms = p->link.w->now_ms - t->out_ms;
     p->begun = true;
     if (p->least_ms == 0 || ms < p->least_ms)
         p->least_ms = ms ? (uint32_t)ms : 1;
-    adapt(&p->post_most, POST_LEAST, t->piece.len, ms - (ms < p->least_ms ? ms : p->least_ms));
-    if (poll_out_has(&p->up, t->number)) { // it came too early for the relay to keep
+    adapt_posts(p, t->piece.len, ms - (ms < p->least_ms ? ms : p->least_ms));
+    if (c->answer.again && poll_out_has(&p->up, t->number)) { // it came too early for the relay to keep
         t->state = TRIP_WAITING;
         t->not_before_ms = p->link.w->now_ms + (t->tries < 8 ? 5u << t->tries : RETRY_MAX_MS);
         t->tries++;
@@ -327,7 +348,7 @@ static void get_done(struct poll *p, struct trip *t, const struct pconn *c)
     p->lively_ms = now;
     if (c->got >= BULK_BYTES)
         p->bulk_ms = now;
-    adapt(&p->get_most, GET_LEAST, c->got, now - c->body_ms);
+    adapt_gets(p, c->got);
 }
 
 void poll_trip_done(struct poll *p, struct trip *t, const struct pconn *c)
@@ -335,7 +356,7 @@ void poll_trip_done(struct poll *p, struct trip *t, const struct pconn *c)
     p->dial_failures = 0;
     err_fini(&p->last);
     if (t->is_post)
-        post_done(p, t);
+        post_done(p, t, c);
     else
         get_done(p, t, c);
     poll_work(p);

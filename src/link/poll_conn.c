@@ -170,7 +170,6 @@ void pconn_ask(struct pconn *c, struct trip *t)
     c->state = PCONN_BUSY;
     c->sent = c->head_have = c->got = 0;
     c->in_body = c->lasts = c->closes = c->strange = false;
-    c->body_ms = now;
     put_head(c);
     put_body(c);
     wake_post(c->p->link.w, &c->wake);
@@ -373,7 +372,6 @@ static void take_head(struct pconn *c, const struct http_head *h)
         c->skip = (struct http_skip){.state = SKIP_OVER};
     c->lasts = c->lasts && c->status != 204 && c->status != 304;
     c->in_body = true;
-    c->body_ms = c->p->link.w->now_ms;
 }
 
 static void read_answer(struct pconn *c)

@@ -48,7 +48,6 @@ struct pconn {
     struct poll_answer answer;
     uint32_t got;      // bytes of data
     bool strange;      // not our answer
-    uint64_t body_ms;  // when it began
 };
 
 struct poll {
@@ -71,6 +70,7 @@ struct poll {
     uint32_t least_ms;            // that a POST took: the way alone; 0: not known yet
     uint32_t hold_s;
     uint64_t failing_ms; // since when nothing was answered that should have been; 0: all is well
+    uint64_t rate_ms, rate_bytes; // how much came by GETs since then
     uint64_t lively_ms, bulk_ms; // when anything, when much came last
     uint64_t dial_ms;     // not before
     uint32_t dial_failures;

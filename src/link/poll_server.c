@@ -12,6 +12,7 @@ struct server {
     struct wake news;      // late: what a turn sends goes in one answer
     struct timer forgotten;
     bool known, room_owed;
+    uint32_t most;         // no more waits than the next GET takes: the session's schedule decides late
     void (*on_gone)(void *ctx);
     void *ctx;
 };
@@ -76,9 +77,9 @@ static size_t room_left(const struct server *s)
 {
     uint64_t waiting = poll_out_waiting(&s->down);
     size_t held = s->down.held.bytes;
-    if (waiting >= POLL_BODY_MAX || held >= POLL_HELD_MAX)
+    if (waiting >= s->most || held >= POLL_HELD_MAX)
         return 0;
-    size_t a = (size_t)(POLL_BODY_MAX - waiting), b = POLL_HELD_MAX - held;
+    size_t a = (size_t)(s->most - waiting), b = POLL_HELD_MAX - held;
     return a < b ? a : b;
 }
 
@@ -112,6 +113,7 @@ bool poll_server_take(struct link *l, uint64_t offset, struct buf *b)
     struct server *s = of(l);
     bool strange = !s->known && offset > s->up.next && s->up.ahead + b->len > POLL_STRANGER_MAX;
     if (err_is(&l->err) || strange) { // what is not kept will be sent again
+        s->up.refused += b->len;
         buf_put(b);
         return strange;
     }
@@ -139,6 +141,7 @@ bool poll_server_thirsty(const struct link *l) { return of(l)->up.ready.bytes < 
 bool poll_server_give(struct link *l, const struct poll_request *r, struct poll_piece *piece)
 {
     struct server *s = of(l);
+    s->most = r->most > 2 * BUF_SIZE ? r->most : 2 * BUF_SIZE;
     *piece = (struct poll_piece){.offset = s->down.given};
     if (err_is(&l->err) || r->number < s->down.low)
         return true; // whoever asked has his answer already
@@ -152,6 +155,8 @@ bool poll_server_copy(struct link *l, uint64_t offset, size_t most, struct buf *
 {
     return !l->closed && poll_out_copy(&of(l)->down, offset, most, b);
 }
+
+uint64_t poll_server_refused(const struct link *l) { return of(l)->up.refused; }
 
 uint64_t poll_server_acked(const struct link *l) { return of(l)->up.next; }
 
@@ -254,6 +259,7 @@ struct link *poll_server_new(struct worker *w, const struct link_facts *facts, v
     list_init(&s->guests);
     wake_init(&s->news, on_news);
     timer_init(&s->forgotten, on_forgotten);
+    s->most = POLL_BODY_MAX;
     s->on_gone = on_gone;
     s->ctx = ctx;
     wait_for_guests(s);

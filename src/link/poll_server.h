@@ -33,5 +33,6 @@ bool poll_server_thirsty(const struct link *l);
 bool poll_server_give(struct link *l, const struct poll_request *r, struct poll_piece *piece);
 // Bytes of a piece into b, as many as fit. False: they were acknowledged meanwhile, and are gone.
 bool poll_server_copy(struct link *l, uint64_t offset, size_t most, struct buf *b);
+uint64_t poll_server_refused(const struct link *l); // bytes that came too early and were not kept, in all
 uint64_t poll_server_acked(const struct link *l); // of the stream up
 bool poll_server_failed(const struct link *l);    // all that is left to answer is an abort

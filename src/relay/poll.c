@@ -23,6 +23,7 @@ struct ask { // one request
     struct carrier_id *of; // not to be touched without guest.l
     struct poll_request r;
     enum { ASK_BODY, ASK_PARKED, ASK_OVER, ASK_ANSWER } phase; // OVER: the same was asked again: no data by this one
+    bool again;  // POST: not all of it was kept
     uint64_t at; // POST: of the next byte; GET: of the next one to send
     uint64_t to; // GET: where the answer's data end
 };
@@ -99,6 +100,7 @@ static void say(struct front_caller *k, const struct ask *a, const struct poll_p
     struct poll_answer answer = {.abort = !a->guest.l || poll_server_failed(a->guest.l)};
     uint8_t head[POLL_ANSWER_HEAD];
     if (!answer.abort) {
+        answer.again = a->again;
         answer.acked = poll_server_acked(a->guest.l);
         answer.offset = piece->offset;
         answer.len = piece->len;
@@ -185,7 +187,9 @@ static void read_body(struct front_caller *k)
         uint64_t at = a->at;
         a->at += b->len;
         timer_set(k->f->w, &k->deadline, POLL_BODY_MS);
+        uint64_t before = poll_server_refused(a->guest.l);
         poll_server_take(a->guest.l, at, b);
+        a->again |= poll_server_refused(a->guest.l) != before;
     }
     if (a->r.end)
         poll_server_end(a->guest.l, a->at);

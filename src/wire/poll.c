@@ -121,7 +121,7 @@ bool poll_get_request(struct poll_request *r, struct http_text method, struct ht
 
 // --- answers
 
-enum { ANSWER_END = 1, ANSWER_ABORT = 2 };
+enum { ANSWER_END = 1, ANSWER_ABORT = 2, ANSWER_AGAIN = 4 };
 
 static void put64(uint8_t *out, uint64_t v)
 {
@@ -140,7 +140,7 @@ static uint64_t get64(const uint8_t *in)
 void poll_put_answer(uint8_t out[POLL_ANSWER_HEAD], const struct poll_answer *a)
 {
     memcpy(out, "cp1", 3);
-    out[3] = (uint8_t)((a->end ? ANSWER_END : 0) | (a->abort ? ANSWER_ABORT : 0));
+    out[3] = (uint8_t)((a->end ? ANSWER_END : 0) | (a->abort ? ANSWER_ABORT : 0) | (a->again ? ANSWER_AGAIN : 0));
     put64(out + 4, a->acked);
     put64(out + 12, a->offset);
     for (int i = 0; i < 4; i++)
@@ -151,7 +151,8 @@ bool poll_get_answer(struct poll_answer *a, const uint8_t in[POLL_ANSWER_HEAD])
 {
     if (memcmp(in, "cp1", 3) != 0)
         return false;
-    *a = (struct poll_answer){.end = in[3] & ANSWER_END, .abort = in[3] & ANSWER_ABORT, .acked = get64(in + 4), .offset = get64(in + 12)};
+    *a = (struct poll_answer){.end = in[3] & ANSWER_END, .abort = in[3] & ANSWER_ABORT, .again = in[3] & ANSWER_AGAIN,
+                               .acked = get64(in + 4), .offset = get64(in + 12)};
     a->len = (uint32_t)(get64(in + 16) & UINT32_MAX);
     return a->offset <= POLL_OFFSET_MAX && a->acked <= POLL_OFFSET_MAX + 1 && a->len <= POLL_BODY_MAX;
 }
@@ -357,10 +358,17 @@ static void keep(struct poll_in *in, uint64_t offset, struct buf *b)
         *r = (struct poll_run){.offset = offset};
     }
     uint64_t known = r ? r->offset + r->data.bytes - offset : 0;
-    if (!r || known >= b->len || in->ahead + b->len > POLL_AHEAD_MAX) {
-        if (r && r->data.bytes == 0)
+    if (r && known >= b->len) {
+        if (r->data.bytes == 0)
             in->count--;
         drop(in, b);
+        return;
+    }
+    if (!r || in->ahead + b->len > POLL_AHEAD_MAX) {
+        if (r && r->data.bytes == 0)
+            in->count--;
+        in->refused += b->len;
+        buf_put(b);
         return;
     }
     in->dropped += known;

@@ -47,6 +47,7 @@ bool poll_get_request(struct poll_request *r, struct http_text method, struct ht
 
 struct poll_answer {
     bool end, abort;  // the stream down ends behind it; both directions are abandoned
+    bool again;       // to a POST: not all of it was kept, it must be sent again
     uint64_t acked;   // of the stream up
     uint64_t offset;  // of the data that follow
     uint32_t len;     // and how many they are
@@ -108,7 +109,8 @@ struct poll_in {
     size_t ahead;        // bytes in runs
     bool has_final;
     uint64_t final;
-    uint64_t dropped;    // bytes known already, or too early
+    uint64_t dropped;    // bytes known already,
+    uint64_t refused;    // or too early
 };
 
 void poll_in_fini(struct poll_in *in);
