@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """How soon a tunnel stands, and how fast it is, in networks that say no: with and without a hole for large packets, with a first
-address that swallows SYNs or accepts and says nothing. Two namespaces and a cable between them whose packets are as large as on the
+address that swallows SYNs or accepts and says nothing, with a front that passes no WebSocket. Two namespaces and a cable between them whose packets are as large as on the
 wire (no segmentation offload), so that each costs what it costs on a real one. Rounds are interleaved; medians. Needs root and nft."""
 import argparse
 import socket
@@ -17,10 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test" / "e2e"))
 from testenv import netns  # noqa: E402
 from testenv.culvert import Agent, Relay  # noqa: E402
 from testenv.net import TcpServer, connect, hold, recv_exactly  # noqa: E402
+from testenv.whole import WholeFront  # noqa: E402
 
-NEAR, FAR, OTHER, PORT = "10.13.0.1", "10.13.0.2", "10.13.0.3", 8443
+NEAR, FAR, OTHER, PORT, PLAIN = "10.13.0.1", "10.13.0.2", "10.13.0.3", 8443, 8080
 KINDS = {"no obstacle": "", "a hole for packets over 1400 bytes": "hole", "the first address swallows SYNs": "black",
-         "the first address accepts and says nothing": "silent"}
+         "the first address accepts and says nothing": "silent", "a front refuses Upgrade": "refuses",
+         "a front says nothing to Upgrade": "mute"}
+FRONTED = ("refuses", "mute")
 
 
 def serve(size):
@@ -58,7 +61,10 @@ class Site:
         with self.far:
             self.target = TcpServer(serve(size), "127.0.0.1:0")
             self.relay = Relay(program, folder / "relay", PORT, ("relay.test",))
-            self.relay.start(listen=["--listen", f"{FAR}:{PORT}", "--listen", f"127.0.0.1:{PORT}"], url=f"wss://relay.test:{PORT}")
+            self.relay.start(["--listen-plain", f"127.0.0.1:{PLAIN}"], url=f"wss://relay.test:{PORT}",
+                             listen=["--listen", f"{FAR}:{PORT}", "--listen", f"127.0.0.1:{PORT}"])
+            if kind in FRONTED:
+                self.front = WholeFront(folder / "front", f"127.0.0.1:{PLAIN}", mute=kind == "mute", at=f"{FAR}:0")
         with self.near:
             self.agent = Agent(self.wrapped(program, folder / "agent"), folder / "agent")
             self.agent.join(self.relay, allow=("127.0.0.1:*",))
@@ -88,8 +94,9 @@ class Site:
         """Seconds until it is ready, with nothing known of the network."""
         (self.agent.state / "networks.json").unlink(missing_ok=True)
         began = time.monotonic()
+        front = ("--outer", "report", "--relay", f"wss://relay.test:{self.front.port}") if self.kind in FRONTED else ()
         with self.near:
-            self.agent.start(("-L", f"0:{self.target.at}"), patience=60)
+            self.agent.start(("-L", f"0:{self.target.at}", *front), patience=60)
         return time.monotonic() - began
 
     def speed(self, direction):
@@ -110,6 +117,8 @@ class Site:
         self.target.stop()
         if self.kind == "silent":
             self.silent.stop()
+        if self.kind in FRONTED:
+            self.front.stop()
 
 
 def measure(arguments, folder):

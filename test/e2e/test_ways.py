@@ -204,6 +204,15 @@ class TestTransport:
         assert recv_exactly(s, 6) == b"behind"
         s.close()
 
+    def test_a_front_that_says_nothing_to_upgrade(self, world):
+        plain = free_port()
+        relay, server = world.relay(flags=["--listen-plain", f"127.0.0.1:{plain}"]), world.server()
+        front = world.add(WholeFront(world.place("whole"), f"127.0.0.1:{plain}", mute=True))
+        agent = world.joined(relay)
+        agent.start(["-L", f"0:{server.at}", "--relay", f"wss://localhost:{front.port}", "--outer", "report"])
+        assert agent.status()["carrier"]["transport"] == "poll"
+        assert both_ways(agent.at(), 1 << 20)
+
     def test_unknown(self, world):
         agent = world.joined(world.relay())
         done = agent.run("agent", "--transport", "h1,carrier-pigeon")

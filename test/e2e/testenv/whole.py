@@ -26,9 +26,9 @@ def read_message(f):
 
 
 class WholeFront:
-    """misfortunes: names of what may happen, one to every `rarely`-th request; see happen()."""
+    """misfortunes: names of what may happen, one to every `rarely`-th request; see happen(). mute: says nothing at all to Upgrade."""
 
-    def __init__(self, folder, behind, misfortunes=(), rarely=3, seed=1):
+    def __init__(self, folder, behind, misfortunes=(), rarely=3, seed=1, mute=False, at="127.0.0.1:0"):
         folder.mkdir(parents=True, exist_ok=True)
         pem = certificate(folder, "whole")
         self.ca = folder / "whole.crt"
@@ -38,7 +38,8 @@ class WholeFront:
         self.random = random.Random(seed)
         self.happened = {name: 0 for name in misfortunes}
         self.requests = 0
-        self.server = TcpServer(self.serve)
+        self.mute = mute
+        self.server = TcpServer(self.serve, at)
         self.port = self.server.port
 
     def stop(self):
@@ -88,6 +89,9 @@ class WholeFront:
         if self.misfortunes and self.requests % self.rarely == 0:
             what = self.misfortunes[self.requests // self.rarely % len(self.misfortunes)]
             self.happened[what] += 1
+        if "upgrade" in request[1] and self.mute:
+            self.server.stopping.wait(120)
+            return False
         if "upgrade" in request[1]:
             got = "403 Forbidden", b"<html>only the web</html>"
         else:
