@@ -351,8 +351,11 @@ json_t *relays_proxy(void *owner)
         return bad;
     }
     proxy_kit_forgive(a->o->connect.proxy_kit);
-    for (size_t i = 0; i < a->uplink_count && !told && a->life == AGENT_RUNNING; i++)
-        routes_ask(&a->uplinks[i]);
+    for (size_t i = 0; i < a->uplink_count && !told && a->life == AGENT_RUNNING; i++) {
+        a->uplinks[i].ask_due = true; // of those that -W has not come to yet
+        if (i < a->started)
+            routes_ask(&a->uplinks[i]);
+    }
     log_event(LOG_INFO, "conf_proxy has saved other proxies", LS("used", told ? "no: --proxy goes first" : "yes"));
     return json_pack("{s:b}", "told", (int)told);
 }

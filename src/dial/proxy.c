@@ -209,8 +209,8 @@ static void name_source(struct proxy_routes *out, const struct proxy_question *q
     const char *pac = q->pac[0] ? q->pac : f->pac, *of = strcmp(q->from, "--proxy") == 0 ? NULL : q->from;
     if (*pac)
         snprintf(out->source, sizeof(out->source), "PAC %.180s%s%s", pac, of ? " of " : "", of ? of : "");
-    else
-        set_source(out, f->count ? q->from : "");
+    else if (f->count > 1 || (f->count == 1 && f->of[0].kind != PROXY_NONE)) // nothing set is direct, too
+        set_source(out, q->from);
 }
 
 static int add_found(struct proxy_routes *out, const struct proxy_question *q, const struct proxy_url *p, struct err *e)

@@ -162,6 +162,9 @@ static void test_answers_of_the_system(void **state)
     assert_int_equal(answer("use http://a:1\nuse direct://\nend\n", &e), 0);
     assert_int_equal(routes.count, 2);
     assert_string_equal(routes.source, "the system's settings");
+    assert_int_equal(answer("use direct://\nend\n", &e), 0); // nothing is set
+    assert_string_equal(routes.of[0].path, "direct");
+    assert_string_equal(routes.source, "");
     assert_int_equal(answer("end\n", &e), 0); // says nothing
     assert_int_equal(routes.count, 1);
     assert_string_equal(routes.of[0].path, "direct");
