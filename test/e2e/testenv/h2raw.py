@@ -85,13 +85,16 @@ class Client(Frames):
                 return found
 
     def pour(self, piece, times):
-        """Sends it again and again until the other end has had enough. True: it had."""
+        """Sends it again and again until the other end has had enough. False: it had not, and closes what is idle at most."""
         try:
             for _ in range(times):
                 self.s.sendall(piece)
             while True:
-                if self.next()[0] == GOAWAY:
-                    return True
+                kind, _, _, payload = self.next()
+                if kind == GOAWAY:
+                    return payload[4:8] != b"\0\0\0\0"
+        except TimeoutError:
+            return False
         except (EOFError, OSError):
             return True
 
