@@ -193,7 +193,7 @@ int proxy_find(struct proxy_routes *out, struct proxy_question *q, const struct 
         rc = take(out, q, w->told, w->told_count, "--proxy", e);
     else if (w->saved_count > 0 && !saved_auto)
         rc = take(out, q, w->saved, w->saved_count, "conf_proxy", e);
-    else if (w->invited_count > 0 && !told_auto && !saved_auto)
+    else if (w->invited_count > 0 && !told_auto && !saved_auto && !is_auto(w->invited, w->invited_count))
         rc = take(out, q, w->invited, w->invited_count, "the invitation", e);
     else
         rc = take_env(out, q, relay, w->env, e);

@@ -62,6 +62,8 @@ static void test_order(void **state)
     assert_string_equal(path("relay.example", "auto", "http://saved:6", "http://invited:4"), "via saved:6");
     assert_string_equal(path("relay.example", "auto", NULL, "http://invited:4"), "via lower:3");
     assert_string_equal(path("relay.example", NULL, "auto", "http://invited:4"), "via lower:3");
+    assert_string_equal(path("relay.example", NULL, NULL, "auto"), "via lower:3");
+    assert_string_equal(path("relay.example", NULL, NULL, "none"), "direct");
     ENV("all_proxy", "http://all:1", "https_proxy", "");
     assert_string_equal(path("relay.example", NULL, NULL, NULL), "via all:1");
     ENV("https_proxy", "proxy:3128");
