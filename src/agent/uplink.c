@@ -347,7 +347,7 @@ static void learn(struct lane *l, const struct err *err)
     for (size_t i = 0; i < UPLINK_LANES; i++) { // what stands was dialled before this was known
         struct lane *other = &u->lanes[i];
         if (other->state == LANE_UP && strcmp(other->route.key, l->route.key) == 0)
-            other->conn->carrier.live.lesson = live->lesson;
+            other->lesson = other->conn->carrier.live.lesson = live->lesson;
     }
 }
 

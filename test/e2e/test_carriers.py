@@ -123,6 +123,18 @@ class TestRoads:
         assert "PING was not answered" in repairs(agent)[-1]
         assert agent.status()["sessions"][0]["resumed"] == 1
 
+    def test_a_silent_cut_of_an_idle_connection_teaches(self, fast_world):
+        """Its successor, dialled before that was known, pings sooner than what was cut."""
+        world = fast_world
+        server, relay = world.server(), world.relay()
+        road = world.road(relay.port)
+        road.do("idle", 12000, "s")
+        agent = world.joined(relay)
+        agent.start(["-L", f"0:{server.at}", *agent.relay_flags(road.port)])
+        wait_for("the repair", lambda: repairs(agent), 60)
+        assert "PING was not answered" in repairs(agent)[-1]
+        wait_for("the lesson", lambda: [row["ping_ms"] < 12000 for row in up(agent)] == [True])
+
     def test_who_calls_a_service_whose_agent_is_away_for_a_moment_waits(self, world):
         server, relay = world.server(), world.relay()
         road = world.road(relay.port)
