@@ -6,6 +6,7 @@ from testenv.net import abort, ask, connect, pattern_bytes, recv_exactly, recv_t
 from testenv.proc import free_port, wait_for
 from testenv.programs import Haproxy, Program, Squid, certificate, find
 from testenv.whole import WholeFront
+from test_intercepted import Bump, Mitmproxy
 
 MIB = 1 << 20
 FAST = 10.0  # in which a way must be found, also where others are refused first
@@ -86,6 +87,21 @@ def test_through_a_proxy_and_a_front(shared, relay, agent, target):
     status = run(agent, target, *trusting(front), "--transport", "poll", "--proxy", squid.url)
     assert transport(status) == "poll"
     assert "via 127.0.0.1" in str(status)
+
+
+class Stripping(Bump):
+    """squid that intercepts TLS, passes no upgrade on, and may cache."""
+
+    def write(self, name, *lines):
+        return super().write(name, *[line for line in lines if not line.startswith(("http_upgrade", "cache deny"))])
+
+
+@pytest.mark.parametrize("box, flags", [(Stripping, []), (Mitmproxy, ["--transport", "poll"])], ids=["squid", "mitmproxy"])
+def test_boxes_that_intercept_tls(shared, relay, agent, target, box, flags):
+    box = shared.program_of(box)
+    wait_for("its CA", box.ca.exists)
+    status = run(agent, target, "--ca", str(box.ca), "--outer", "report", "--proxy", f"http://127.0.0.1:{box.port}", *flags, mib=2)
+    assert transport(status) == "poll"
 
 
 def whole(shared, relay, *misfortunes, **more):
