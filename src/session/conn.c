@@ -422,8 +422,9 @@ static unsigned outer_flags(const struct conn *c)
         return WELCOME_PEEL;
     if (!facts || !facts->tls_version[0])
         return WELCOME_FRONTED;
-    bool differs = c->hello.has_exporter && facts->has_exporter &&
-                   CRYPTO_memcmp(facts->exporter, c->hello.exporter, 32) != 0;
+    // The agent has a TLS 1.3; ours may be older than that, then it is another one for sure.
+    bool differs = c->hello.has_exporter &&
+                   !(facts->has_exporter && CRYPTO_memcmp(facts->exporter, c->hello.exporter, 32) == 0);
     return differs ? WELCOME_DIFFERS : 0;
 }
 

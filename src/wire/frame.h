@@ -80,7 +80,7 @@ enum tlv_tag {
 enum welcome_status { WELCOME_OK = 0, WELCOME_STOP = 1, WELCOME_WAIT = 2, WELCOME_ELSEWHERE = 3 };
 #define WELCOME_PEEL 1
 #define WELCOME_RESUMED 2
-#define WELCOME_DIFFERS 4 // both ends have an outer TLS 1.3, and not the same one: a box sits in between
+#define WELCOME_DIFFERS 4 // both ends have an outer TLS, and not the same one: a box sits in between
 #define WELCOME_FRONTED 8 // the relay has no outer TLS here: what the agent has ends at a front of the relay's, or before
 
 struct frame_head {

@@ -5,7 +5,6 @@ import re
 import socket
 import ssl
 import subprocess
-import threading
 import time
 
 import pytest
@@ -15,6 +14,7 @@ from testenv.fronts import FRONTS, HaproxyTcpFront
 from testenv.net import ask, connect, pattern_bytes, recv_exactly, recv_to_end
 from testenv.proc import free_port
 from testenv.programs import certificate
+from testenv.tamper import exchange
 from testenv.web import Nginx, Web
 
 
@@ -54,21 +54,9 @@ class TlsEar:
             s.sendall(b"HTTP/1.1 418 I am a teapot\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             s.close()
             return
-        with connect(self.behind) as back:
-            back.sendall(head)
-            pump = threading.Thread(target=copy, args=(back, s), daemon=True)
-            pump.start()
-            copy(s, back)
-            pump.join(60)
-
-
-def copy(source, sink):
-    try:
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
+        back = connect(self.behind)
+        back.sendall(head)
+        exchange(s, back)
 
 
 def with_plain(world, *flags, **more):
@@ -284,12 +272,9 @@ class Header:
             head = b""
             while b"\r\n\r\n" not in head and (more := s.recv(4096)):
                 head += more
-            with connect(behind) as back:
-                back.sendall(head.replace(b"\r\n\r\n", b"\r\n" + b"".join(line.encode() + b"\r\n" for line in lines) + b"\r\n", 1))
-                pump = threading.Thread(target=copy, args=(back, s), daemon=True)
-                pump.start()
-                copy(s, back)
-                pump.join(60)
+            back = connect(behind)
+            back.sendall(head.replace(b"\r\n\r\n", b"\r\n" + b"".join(line.encode() + b"\r\n" for line in lines) + b"\r\n", 1))
+            exchange(s, back)
         self.port = world.server(serve).port
 
 

@@ -14,6 +14,7 @@ struct bench {
     struct front f;
     struct identity relay, agent;
     const char *paths[2];
+    enum front_kind kind; // of who asks; 0: plain
     unsigned full, room, hellos, downs;
     char refusal[FRAME_TEXT_MAX + 1];
 };
@@ -76,20 +77,20 @@ static void turns(struct bench *b)
         worker_turn(&b->w);
 }
 
-static struct link *call(struct bench *b, const char *from, bool plain, const struct mem_plan *plan)
+static struct link *call(struct bench *b, const char *from, enum front_kind kind, const struct mem_plan *plan)
 {
     struct link *here, *there;
     struct addr peer;
     mem_pair(&b->w, &here, &there, NULL, plan);
     addr_parse_ip(&peer, from, 1234);
-    front_accept(&b->f, there, &peer, plain);
+    front_accept(&b->f, there, &peer, kind);
     return here;
 }
 
 // Sends a request and returns the whole answer; NULL: the connection failed.
 static char *ask(struct bench *b, const char *request, const struct mem_plan *plan)
 {
-    struct link *l = call(b, "192.0.2.1", true, plan);
+    struct link *l = call(b, "192.0.2.1", b->kind ? b->kind : FRONT_PLAIN, plan);
     static char out[8192];
     size_t len = 0;
     for (size_t at = 0, all = strlen(request); at < all; at += 8192)
@@ -158,6 +159,79 @@ static void test_a_connection_takes_one_request_after_the_other(void **state)
     assert_int_equal(count_of(answers, "Connection: close"), 1);
 }
 
+// What the front takes for the caller's address, from a request with these lines by way of 127.0.0.1.
+static const char *caller_of(struct bench *b, const char *lines)
+{
+    static char out[ADDR_TEXT_MAX];
+    struct link *here, *there;
+    struct addr peer;
+    char text[600];
+    mem_pair(&b->w, &here, &there, NULL, NULL);
+    addr_parse_ip(&peer, "127.0.0.1", 1234);
+    front_accept(&b->f, there, &peer, FRONT_PLAIN);
+    snprintf(text, sizeof text, "GET / HTTP/1.1\r\nHost: a\r\n%s\r\n", lines);
+    link_send(here, buf_copy(&b->w.pool, text, strlen(text)));
+    turns(b);
+    assert_false(list_empty(&b->f.callers));
+    const struct front_caller *k = list_entry(b->f.callers.next, struct front_caller, node);
+    snprintf(out, sizeof out, "%s %s", k->https ? "https" : "http", addr_text(&k->peer, text));
+    link_close(here);
+    turns(b);
+    return out;
+}
+
+static void test_forwarded_callers(void **state)
+{
+    static const char *const cases[][2] = {
+        {"", "http 127.0.0.1:1234"},
+        {"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\n", "https 192.0.2.1:0"},
+        {"X-Forwarded-For: 6.6.6.6, 192.0.2.1 ,10.0.0.1,  127.0.0.1\r\nX-Forwarded-Proto: https, http\r\n", "http 192.0.2.1:0"},
+        {"X-Forwarded-For: 6.6.6.6\r\nx-forwarded-for: 192.0.2.1\r\n", "http 192.0.2.1:0"},
+        {"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 10.0.0.1, 10.0.0.2\r\n", "http 192.0.2.1:0"},
+        {"X-Forwarded-For: [2001:db8::1]:443\r\n", "http [2001:db8::1]:0"},
+        {"X-Forwarded-For: 2001:db8::1\r\n", "http [2001:db8::1]:0"},
+        {"X-Forwarded-For: ::ffff:192.0.2.1\r\n", "http 192.0.2.1:0"},
+        {"X-Forwarded-For: 192.0.2.1:99\r\n", "http 192.0.2.1:0"},
+        {"X-Forwarded-For: 192.0.2.1, _hidden\r\n", "http 127.0.0.1:1234"},
+        {"X-Forwarded-For: 192.0.2.1, unknown, 10.0.0.7\r\n", "http 10.0.0.7:0"}, // as far as it is known
+        {"X-Forwarded-For: ,\r\n", "http 127.0.0.1:1234"},
+        {"X-Forwarded-For:\r\n", "http 127.0.0.1:1234"},
+    };
+    struct bench *b = *state;
+    struct cidr trusted[2];
+    assert_true(cidr_parse(&trusted[0], "127.0.0.1") && cidr_parse(&trusted[1], "10.0.0.0/8"));
+    b->f.trusted = trusted;
+    b->f.trusted_count = 2;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_string_equal(caller_of(b, cases[i][0]), cases[i][1]);
+    b->f.trusted_count = 0;
+    assert_string_equal(caller_of(b, cases[1][0]), "http 127.0.0.1:1234");
+}
+
+static void test_a_port_that_redirects(void **state)
+{
+    static const char *const cases[][2] = {
+        {"GET /a?b HTTP/1.1\r\nHost: h.example:80\r\n\r\n", "301 https://h.example:8443/a?b"},
+        {"PUT / HTTP/1.1\r\nHost: [::1]\r\n\r\n", "308 https://[::1]:8443/"},
+        {"GET http://other/x HTTP/1.1\r\nHost: h\r\n\r\n", "301 https://h:8443/x"},
+        {"GET http://other HTTP/1.1\r\nHost: h\r\n\r\n", "301 https://h:8443/"},
+        {"GET / HTTP/1.0\r\n\r\n", "301 https://relay.example:8443/"},
+        {"GET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: h\r\n\r\n", "404"},
+        {"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "404"},
+        {"GET / HTTP/1.1\r\nHost: h\"x\r\n\r\n", "404"},
+        {"GET / HTTP/1.1\r\nHost: :80\r\n\r\n", "404"},
+    };
+    struct bench *b = *state;
+    b->f.redirect_host = "relay.example";
+    b->f.redirect_port = 8443;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        b->kind = FRONT_REDIRECT;
+        char *answer = ask(b, cases[i][0], NULL), seen[200], *at = strstr(answer, "\r\nLocation: ");
+        snprintf(seen, sizeof seen, "%.3s%s%.*s", answer + 9, at ? " " : "", at ? (int)strcspn(at + 12, "\r") : 0, at ? at + 12 : "");
+        assert_string_equal(seen, cases[i][1]);
+    }
+}
+
 #define UPGRADE(path, protocol)                                                                                        \
     "GET " path " HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"                    \
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: " protocol    \
@@ -211,7 +285,7 @@ static void test_a_carrier_reaches_hello_and_hears_the_refusal(void **state)
     struct tls_options inner = {.ctx = ctx, .pins = (const uint8_t(*)[32])b->relay.pin, .pin_count = 1, .who = "relay"};
     budget_init(&budget, 1 << 20, NULL);
     session_init(&s, &b->w, true, hello.session, &session_ops, NULL, &budget);
-    struct link *top = tls_over(ws_client_over(call(b, "192.0.2.1", true, NULL), &ws), &inner, NULL);
+    struct link *top = tls_over(ws_client_over(call(b, "192.0.2.1", FRONT_PLAIN, NULL), &ws), &inner, NULL);
     struct conn *c = conn_agent(&b->w, top, &hello, false, 20000, &s, &ops, b);
     turns(b);
     assert_int_equal(b->hellos, 1);
@@ -228,7 +302,7 @@ static void test_a_carrier_reaches_hello_and_hears_the_refusal(void **state)
 static void test_each_step_has_a_deadline(void **state)
 {
     struct bench *b = *state;
-    struct link *silent = call(b, "192.0.2.1", false, NULL), *slow = call(b, "192.0.2.1", true, NULL);
+    struct link *silent = call(b, "192.0.2.1", FRONT_WEB, NULL), *slow = call(b, "192.0.2.1", FRONT_PLAIN, NULL);
     turns(b);
     link_send(slow, buf_copy(&b->w.pool, "GET / HTTP/1.1\r\n", 16));
     turns(b);
@@ -251,11 +325,11 @@ static void test_callers_are_bounded_per_address(void **state)
     struct bench *b = *state;
     struct link *l[FRONT_ADDRESS_MAX + 3];
     for (int i = 0; i < FRONT_ADDRESS_MAX + 1; i++)
-        l[i] = call(b, "192.0.2.1", false, NULL);
+        l[i] = call(b, "192.0.2.1", FRONT_WEB, NULL);
     assert_int_equal(b->f.count, FRONT_ADDRESS_MAX);
     assert_int_equal(b->f.stats.turned_away, 1);
-    l[FRONT_ADDRESS_MAX + 1] = call(b, "192.0.2.2", false, NULL);
-    l[FRONT_ADDRESS_MAX + 2] = call(b, "192.0.2.1", true, NULL); // behind a front all have one address
+    l[FRONT_ADDRESS_MAX + 1] = call(b, "192.0.2.2", FRONT_WEB, NULL);
+    l[FRONT_ADDRESS_MAX + 2] = call(b, "192.0.2.1", FRONT_PLAIN, NULL); // behind a front all have one address
     assert_int_equal(b->f.count, FRONT_ADDRESS_MAX + 2);
     for (int i = 0; i < FRONT_ADDRESS_MAX + 3; i++)
         link_close(l[i]);
@@ -270,7 +344,7 @@ static void test_one_ipv6_customer_is_one_address(void **state)
     for (int i = 0; i < FRONT_ADDRESS_MAX + 2; i++) {
         char from[40];
         snprintf(from, sizeof from, i <= FRONT_ADDRESS_MAX ? "2001:db8::%x" : "2001:db8:0:1::%x", i + 1);
-        l[i] = call(b, from, false, NULL);
+        l[i] = call(b, from, FRONT_WEB, NULL);
     }
     assert_int_equal(b->f.stats.turned_away, 1);
     assert_int_equal(b->f.count, FRONT_ADDRESS_MAX + 1);
@@ -284,7 +358,7 @@ static void test_listeners_pause_when_full(void **state)
     struct bench *b = *state;
     struct link **l = calloc(FRONT_CALLERS_MAX, sizeof *l);
     for (int i = 0; i < FRONT_CALLERS_MAX; i++)
-        l[i] = call(b, "192.0.2.1", true, NULL);
+        l[i] = call(b, "192.0.2.1", FRONT_PLAIN, NULL);
     assert_int_equal(b->full, 1);
     assert_int_equal(b->room, 0);
     link_close(l[0]);
@@ -303,6 +377,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_strangers_get_an_ordinary_404, setup, teardown),
         cmocka_unit_test_setup_teardown(test_only_our_path_and_protocol_are_upgraded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_connection_takes_one_request_after_the_other, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_forwarded_callers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_port_that_redirects, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_heads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_carrier_reaches_hello_and_hears_the_refusal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_each_step_has_a_deadline, setup, teardown),

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A box that intercepts TLS by a CA of its own, takes the WebSocket inside apart, and changes what passes; or, without
 TLS, one that changes bytes of the connection itself."""
+import select
 import socket
 import ssl
 import threading
 
 from .net import connect
+from .proc import PATIENCE
 from .programs import certificate
 
 
@@ -30,6 +32,39 @@ def payload(frame):
     key, data = frame[head:head + 4], frame[head + 4:]
     pad = (key * (len(data) // 4 + 1))[:len(data)]
     return (int.from_bytes(data, "big") ^ int.from_bytes(pad, "big")).to_bytes(len(data), "big")
+
+
+def read_some(s):
+    """What is there; None: nothing yet. One thread reads and writes a TLS socket: its SSL is not for two."""
+    s.setblocking(False)
+    try:
+        return s.recv(65536)
+    except (ssl.SSLWantReadError, BlockingIOError):
+        return None
+    finally:
+        s.settimeout(PATIENCE)
+
+
+def exchange(a, b, up=bytes, down=bytes):
+    """Passes what comes from each to the other, through up (a to b) and down, until one of them ends."""
+    try:
+        while True:
+            ready = [s for s in (a, b) if isinstance(s, ssl.SSLSocket) and s.pending()]
+            for s in ready or select.select([a, b], [], [], 120)[0]:
+                data = read_some(s)
+                if data == b"":
+                    return
+                if data and (data := (up if s is a else down)(data)):
+                    (b if s is a else a).sendall(data)
+    except OSError:
+        pass
+    finally:
+        for s in (a, b):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            s.close()
 
 
 class Tamper:
@@ -63,68 +98,65 @@ class Tamper:
             return
         with self.lock:
             mine, self.left = self.left > 0, self.left - 1
-        up = threading.Thread(target=self.carry, args=("up", s, back, mine), daemon=True)
-        up.start()
-        self.carry("down", back, s, mine)
-        up.join(60)
-
-    def carry(self, way, source, sink, mine):
-        try:
-            if self.context:
-                self.carry_frames(source, sink, mine and way == self.way, self.seen[way])
-            else:
-                self.carry_bytes(source, sink, mine and way == self.way)
-        except (OSError, EOFError):
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def carry_bytes(self, source, sink, tampers):
-        passed = 0
-        while data := bytearray(source.recv(65536)):
-            if tampers and passed > self.after:
-                data[len(data) // 2] ^= 1
-                self.note()
-                tampers = False
-            passed += len(data)
-            sink.sendall(data)
-
-    def carry_frames(self, source, sink, tampers, seen):
-        data, passed, held = bytearray(), 0, None
-        while b"\r\n\r\n" not in data:
-            self.more(source, data)
-        end = data.index(b"\r\n\r\n") + 4
-        sink.sendall(data[:end])
-        seen += data[:end]
-        del data[:end]
-        while True:
-            while not (size := frame_size(data)):
-                self.more(source, data)
-            frame = bytes(data[:size])
-            del data[:size]
-            passed += size
-            seen += payload(frame)
-            if held is not None:
-                frame, held = frame + held, None
-            elif tampers and passed > self.after and len(frame) > 300:
-                tampers = False
-                self.note()
-                if self.what == "swap":
-                    held = frame
-                    continue
-                frame = {"flip": lambda f: f[:200] + bytes([f[200] ^ 4]) + f[201:], "drop": lambda f: f[:100] + f[140:],
-                         "lose": lambda f: b"", "repeat": lambda f: f + f}[self.what](frame)
-            sink.sendall(frame)
-
-    def more(self, source, data):
-        more = source.recv(65536)
-        if not more:
-            raise EOFError
-        data += more
+        kind = Frames if self.context else Bytes
+        exchange(s, back, kind(self, "up", mine and self.way == "up").pass_on, kind(self, "down", mine and self.way == "down").pass_on)
 
     def note(self):
         with self.lock:
             self.done += 1
+
+
+class Bytes:
+    """One direction of a connection, bytes as they come."""
+
+    def __init__(self, box, way, tampers):
+        self.box, self.tampers, self.passed = box, tampers, 0
+
+    def pass_on(self, data):
+        data = bytearray(data)
+        if self.tampers and self.passed > self.box.after:
+            data[len(data) // 2] ^= 1
+            self.box.note()
+            self.tampers = False
+        self.passed += len(data)
+        return data
+
+
+class Frames:
+    """One direction of a WebSocket, frame by frame behind its head."""
+
+    def __init__(self, box, way, tampers):
+        self.box, self.tampers, self.passed = box, tampers, 0
+        self.seen, self.data, self.held, self.in_head = box.seen[way], bytearray(), b"", True
+
+    def pass_on(self, data):
+        self.data += data
+        out = bytearray()
+        if self.in_head:
+            end = self.data.find(b"\r\n\r\n") + 4
+            if end < 4:
+                return out
+            out += self.data[:end]
+            self.seen += self.data[:end]
+            del self.data[:end]
+            self.in_head = False
+        while size := frame_size(self.data):
+            frame = bytes(self.data[:size])
+            del self.data[:size]
+            self.passed += size
+            self.seen += payload(frame)
+            out += self.change(frame)
+        return out
+
+    def change(self, frame):
+        if self.held:
+            frame, self.held = frame + self.held, b""
+        elif self.tampers and self.passed > self.box.after and len(frame) > 300:
+            self.tampers = False
+            self.box.note()
+            if self.box.what == "swap":
+                self.held = frame
+                return b""
+            return {"flip": lambda f: f[:200] + bytes([f[200] ^ 4]) + f[201:], "drop": lambda f: f[:100] + f[140:],
+                    "lose": lambda f: b"", "repeat": lambda f: f + f}[self.box.what](frame)
+        return frame
