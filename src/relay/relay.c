@@ -334,6 +334,19 @@ static void set_redirect(struct relay *r)
     err_fini(&e);
 }
 
+// A decoy that is this relay itself would be asked by itself, again and again.
+static int check_decoy(const struct relay *r, struct err *e)
+{
+    const struct proxy_url *decoy = r->o->decoy;
+    struct addr at = {0};
+    bool is_local = decoy && (!strcmp(decoy->host, "localhost") || (addr_parse_ip(&at, decoy->host, 0) && addr_is_loopback(&at)));
+    for (size_t p = 0; is_local && p < r->port_count; p++)
+        for (size_t i = 0; listener_addr(r->ports[p].listener, i); i++)
+            if (addr_port(listener_addr(r->ports[p].listener, i)) == decoy->port)
+                return err_set(e, ERR_USAGE, WHY_NONE, "--decoy: port %u is this relay's own; name another web server", decoy->port);
+    return 0;
+}
+
 static int start_front(struct relay *r, struct err *e)
 {
     struct front *f = &r->front;
@@ -382,7 +395,7 @@ static int start(struct relay *r, struct err *e)
     forward_init(&r->fw, r->w, r->resolver, r->o->udp_idle_ms);
     r->fw_up = true;
     if (!(r->keeper = keeper_start(r->w, r->o->state, &keeper_ops, r, e)) || open_ports(r, e) < 0 ||
-        write_place(r, e) < 0)
+        check_decoy(r, e) < 0 || write_place(r, e) < 0)
         return -1;
     set_redirect(r);
     tell_own(r);

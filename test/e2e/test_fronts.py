@@ -258,6 +258,14 @@ def test_a_decoy_behind_tls_is_verified(world):
     assert len(ear.heads) == 1
 
 
+def test_a_relay_is_no_decoy_of_itself(world):
+    port = free_port()
+    relay = world.add(Relay(world.program, world.place("relay"), port))
+    relay.certify()
+    done = relay.run("relay", "--listen", f"127.0.0.1:{port}", "--decoy", f"https://localhost:{port}")
+    assert done.returncode == 2 and "this relay's own" in done.stderr
+
+
 # Whom the relay believes ----------------------------------------------------------------------------------------------
 
 def peers(relay):
@@ -439,6 +447,11 @@ def test_ready_configuration(world, name):
     assert https(front.port, front.ca, plain(["GET /tunnel HTTP/1.1", "Host: localhost", "Connection: close"])
                  ).startswith(b"HTTP/1.1 404 ")
     assert relay.status()["callers"]["not_found"] == 1
+    agent.stop()
+    agent.start(["-L", f"0:{server.at}", "--relay", f"wss://[::1]:{front.port}/tunnel", "--host", f"localhost:{front.port}",
+                 "--transport", "poll"])
+    assert ask(agent.at(), pattern_bytes(200_000)) == pattern_bytes(200_000)
+    assert peers(relay) == ["[::1]:0"]
 
 
 def test_ready_configuration_that_passes_tls_on(world):
