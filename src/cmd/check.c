@@ -39,21 +39,22 @@ static int join_headers(struct job *j, struct err *e)
     return 0;
 }
 
-// By its URL, or by its host where it is reached by another port or path: its key tells who it is.
-static const struct agent_relay *find_known(struct agent_state *s, const struct relay_url *url)
+// By its URL, or by its host where it is reached by another port or path: its key tells who it is. `only`: as `culvert agent` takes
+// --relay, by which the only relay that was joined may be reached by any URL.
+static const struct agent_relay *find_known(struct agent_state *s, const struct relay_url *url, bool only)
 {
     const struct agent_relay *known = agent_state_find(s, url);
     for (size_t i = s->relay_count; !known && i-- > 0;) {
         if (strcmp(s->relays[i].url.host, url->host) == 0)
             known = &s->relays[i];
     }
-    return known;
+    return !known && only && s->relay_count == 1 ? &s->relays[0] : known;
 }
 
 static struct report *check_one(struct options *o, struct job *j, const struct relay_url *url, struct err *e)
 {
     const struct agent_connect *c = &j->connect.c;
-    const struct agent_relay *known = j->state.id.key ? find_known(&j->state, url) : NULL;
+    const struct agent_relay *known = j->state.id.key ? find_known(&j->state, url, o->arg_count == 0) : NULL;
     struct check_options k = {
         .relay = url, .known = known, .id = &j->state.id, .proxies = c->proxies, .proxy_count = c->proxy_count, .saved = j->saved.of,
         .saved_count = j->saved.count, .kit = &j->connect.kit,
