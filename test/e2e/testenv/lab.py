@@ -86,6 +86,12 @@ class Lab:
         found = re.fullmatch(r'.* reason="(.*)"\n', done.stderr)
         return done.returncode, found.group(1) if found else done.stderr
 
+    def check(self, way):
+        """The exit status of `culvert check` there."""
+        agent = self.agent(way)
+        with self.maze.client:
+            return agent.run("check", *agent.trust(), *way.flags, env=way.env).returncode
+
     def blocked(self):
         """Whether all ways to the relay but the obstacle's are shut."""
         return not any(self.maze.passes(host) for host in (RELAY, RELAY_6))
