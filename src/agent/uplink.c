@@ -299,7 +299,11 @@ static void on_better(struct timer *timer)
     const struct lane *worst = least(u);
     struct lane *l = free_lane(u);
     bool ends = u->out || u->session.goaway_sent || u->session.goaway_due || u->session.goaway_seen;
-    if (l && worst && !ends && !lane_is_best(worst) && count(u, is_rising) == 0) {
+    if (count(u, is_rising) > 0) { // one after the other
+        timer_set(u->w, &u->better, UPLINK_BETTER_SOON_MS);
+        return;
+    }
+    if (l && worst && !ends && !lane_is_best(worst)) {
         u->paths_options.open_ms = open_ms(u, true);
         lane_dial_better(l, &worst->way);
     }
