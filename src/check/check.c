@@ -338,7 +338,6 @@ static int run(struct check *c, struct err *e)
     if (!c->resolver || check_find_ways(c, e) < 0 || make_contexts(c, e) < 0)
         return -1;
     make_dial_options(c);
-    worker_random(&c->w, c->session, sizeof(c->session));
     relay_url_text(c->o->relay, c->report->relay);
     c->report->joined = c->o->known;
     c->began_ms = c->w.now_ms;

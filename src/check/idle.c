@@ -140,6 +140,6 @@ void idle_probe(struct check_way *way)
         struct silence *s = &i->silences[k];
         s->all = i;
         timer_init(&s->timer, on_timer);
-        talk_start(&s->talk, &c->w, c->resolver, &o, !c->o->peel_never, c->session, ++c->carriers, on_event);
+        talk_start(&s->talk, &c->w, c->resolver, &o, !c->o->peel_never, on_event);
     }
 }

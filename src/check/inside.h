@@ -57,10 +57,7 @@ struct check {
     time_t date;                  // a Date that was read, and when by this machine's clock
     time_t date_at;
     char date_of[200];
-    const char *idle_text;        // progress of the long probe
     struct err found;             // why no proxies were found
-    uint32_t carriers;            // numbers used in the session
-    uint8_t session[16];
     uint64_t began_ms;
     struct timer tick;            // progress
     unsigned turn;

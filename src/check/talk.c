@@ -201,11 +201,11 @@ static void on_dialled(struct dial *d, struct link *inner, const struct err *err
 }
 
 void talk_start(struct talk *t, struct worker *w, struct resolver *r, const struct dial_options *o, bool peel,
-                const uint8_t id[16], uint32_t carrier, void (*on_event)(struct talk *t, enum talk_event what, const struct err *err))
+                void (*on_event)(struct talk *t, enum talk_event what, const struct err *err))
 {
     *t = (struct talk){.w = w, .o = *o, .peel = peel, .on_event = on_event, .began_us = w->now_us};
-    t->hello = (struct frame_hello){.ver_min = 1, .ver_max = 1, .carrier = carrier};
-    memcpy(t->hello.session, id, sizeof(t->hello.session));
+    t->hello = (struct frame_hello){.ver_min = 1, .ver_max = 1, .carrier = 1};
+    worker_random(w, t->hello.session, sizeof(t->hello.session));
     worker_random(w, t->hello.instance, sizeof(t->hello.instance));
     wake_init(&t->wake, on_wake);
     timer_init(&t->deadline, on_deadline);

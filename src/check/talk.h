@@ -38,9 +38,9 @@ struct talk {
     void (*on_event)(struct talk *t, enum talk_event what, const struct err *err);
 };
 
-// o: copied, what it points to must stay; id: of the session, 16 bytes.
+// o: copied, what it points to must stay. Each has a session of its own, so that the end of one ends no other.
 void talk_start(struct talk *t, struct worker *w, struct resolver *r, const struct dial_options *o, bool peel,
-                const uint8_t id[16], uint32_t carrier, void (*on_event)(struct talk *t, enum talk_event what, const struct err *err));
+                void (*on_event)(struct talk *t, enum talk_event what, const struct err *err));
 void talk_pad(struct talk *t, size_t bytes);        // sends that much of nothing
 void talk_want(struct talk *t, uint32_t bytes);     // asks for as much back
 void talk_ping(struct talk *t, uint32_t interval_ms);

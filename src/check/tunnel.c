@@ -213,7 +213,7 @@ static void dial(struct tunnel *t, uint16_t mss)
     struct dial_options o;
     t->mss = mss;
     check_dial_options(t->way, t->transport, mss, &o);
-    talk_start(&t->talk, &c->w, c->resolver, &o, !c->o->peel_never, c->session, ++c->carriers, on_event);
+    talk_start(&t->talk, &c->w, c->resolver, &o, !c->o->peel_never, on_event);
 }
 
 void tunnel_probe(struct check_way *way, enum transport transport)

@@ -42,6 +42,7 @@ def shut(lab):
 @pytest.fixture(autouse=True)
 def cleared(lab):
     lab.clear()
+    lab.maze.rules('add rule inet maze through iifname "near" tcp dport 80 reject with tcp reset') # nobody has to wait for that
     yield
     lab.clear()
 
@@ -84,7 +85,7 @@ def row(report, probe, group=""):
 
 
 def test_all_is_well(lab):
-    lab.maze.open("tcp dport { 443, 80 }")
+    lab.maze.open("tcp dport 443")
     report = check(lab)
     assert report["joined"] and report["name"] == "agent" and report["relay"] == "wss://relay.test/"
     assert report["choice"] == {"way": "direct", "transport": "h1", "mss": 0}
