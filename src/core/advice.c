@@ -52,6 +52,10 @@ static const struct {
     [ADVICE_UNKNOWN_AGENT] = {"unknown-agent", "get a new invitation from who runs the relay: culvert invite, culvert join"},
     [ADVICE_JOIN] = {"join", "join it with an invitation; then its key can be checked, too"},
     [ADVICE_CUT] = {"cut", "something ends the connection as soon as it is seen: try through a proxy, or another port"},
+    [ADVICE_DENIED] = {"denied", "ask who runs that end to allow it: culvert grant AGENT --allow HOST:PORT; culvert explain tells which rule decides"},
+    [ADVICE_TARGET] = {"target", "it was tried where the stream comes out: check from there that it listens and may be reached"},
+    [ADVICE_TARGET_NAME] = {"target-name", "names are resolved where the stream comes out: check the name from there, or write an address"},
+    [ADVICE_ABSENT] = {"absent", "check that the other agent is connected to the same relay and offers it: culvert table services"},
     [ADVICE_TAMPERED] = {"tampered", "something on the way changes bytes; nothing of it is taken, and the session goes on over a new "
                                      "connection; if it does not stop, try another way, as with --proxy or another port"},
     [ADVICE_STALLED] = {"stalled", "something on the way takes the connection and lets nothing more pass: `culvert check` says what gets no "

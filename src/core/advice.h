@@ -43,6 +43,11 @@ enum advice {
     ADVICE_UNKNOWN_AGENT, // the relay does not know us
     ADVICE_JOIN,       // this relay is not joined
     ADVICE_CUT,        // the connection is cut at once
+    // behind the relay
+    ADVICE_DENIED,     // no rule allows it
+    ADVICE_TARGET,     // the target is not reached
+    ADVICE_TARGET_NAME, // its name is not known there
+    ADVICE_ABSENT,     // the service's agent is not there
     // the path
     ADVICE_TAMPERED,   // what came was changed on the way: an integrity failure
     ADVICE_STALLED, // a handshake gets no answer

@@ -201,6 +201,8 @@ static void hop_failed(struct hops *h)
     h->no_h2 |= h->anew;
     if (e.kind == ERR_FAILED)
         e.kind = ERR_UNREACHED;
+    if (e.why == WHY_ABORTED)
+        err_advise(&e, ADVICE_PROXY_CLOSES);
     if (e.kind == ERR_UNTRUSTED)
         e.advice = ADVICE_PROXY_CA; // not --ca
     finish(h, &e);

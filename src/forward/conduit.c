@@ -69,11 +69,11 @@ static void forget(struct conduit *c)
 
 static void say_end(struct conduit *c, const struct err *err, bool refused)
 {
-    char text[ADDR_TEXT_MAX];
+    char text[ADDR_TEXT_MAX], why[ERR_WHOLE_MAX];
     const char *from = c->ask.origin.len ? addr_text(&c->ask.origin, text) : "-";
     if (refused)
         log_event(c->ask.quiet ? LOG_DEBUG : LOG_INFO, "stream refused", LS("kind", c->ask.kind), LS("from", from), LS("to", c->ask.dest),
-                  LS("reason", err_text(err)));
+                  LS("reason", err_whole(err, why, sizeof(why))));
     else
         log_event(LOG_DEBUG, err ? "stream reset" : "stream ended", LS("kind", c->ask.kind), LS("from", from),
                   LS("to", c->ask.dest), LN("sent", c->pump.a_to_b), LN("received", c->pump.b_to_a),

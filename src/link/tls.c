@@ -342,8 +342,10 @@ static enum link_status fail_ssl(struct tls *t)
 {
     unsigned long code = ERR_peek_last_error() ? ERR_peek_last_error() : t->lost;
     int reason = ERR_GET_REASON(code);
-    if (t->below == LINK_FAILED)
-        return link_failed_below(&t->link, "TLS with %s", t->who);
+    if (t->below == LINK_FAILED) {
+        link_failed_below(&t->link, "TLS with %s", t->who);
+        return fail_advised(t, !t->opened && t->link.err.why == WHY_ABORTED ? ADVICE_CUT : ADVICE_NONE);
+    }
     if (t->below == LINK_END)
         return fail_ended(t);
     if (ERR_GET_LIB(code) == ERR_LIB_SSL && reason == SSL_R_CERTIFICATE_VERIFY_FAILED)

@@ -165,6 +165,25 @@ int stream_on_ack(struct stream *st, uint64_t acked, uint64_t limit, bool rewind
     return 0;
 }
 
+// What a person can do about a refusal of the other end.
+static enum advice advice_of(uint16_t code)
+{
+    switch (code) {
+    case WHY_POLICY:
+        return ADVICE_DENIED;
+    case WHY_REFUSED:
+    case WHY_UNREACHABLE:
+    case WHY_TIMEOUT:
+        return ADVICE_TARGET;
+    case WHY_DNS:
+        return ADVICE_TARGET_NAME;
+    case WHY_ABSENT:
+        return ADVICE_ABSENT;
+    default:
+        return ADVICE_NONE;
+    }
+}
+
 int stream_on_opened(struct stream *st, const struct frame_opened *f)
 {
     int result;
@@ -182,6 +201,7 @@ int stream_on_opened(struct stream *st, const struct frame_opened *f)
         st->refused = true;
         err_set(&st->link.err, f->code == WHY_POLICY ? ERR_POLICY : ERR_FAILED, (enum err_why)f->code, "%s",
                 f->text[0] ? f->text : err_why_name((enum err_why)f->code));
+        err_advise(&st->link.err, advice_of(f->code));
         stream_last_ack(st, ACKED_ALL);
         finish_reset(st);
         link_wake(&st->link);
