@@ -134,26 +134,35 @@ class Bench:
                 pass
         return {"bytes echoed": len(back) if back == data[:len(back)] else -1}
 
+    def idle(self, tunnel, count, look):
+        """Opens so many streams and leaves them idle, then sends 64 KiB by each; look(metric) each time."""
+        with subprocess.Popen([self.tools / "bench-client", "idle", str(tunnel.port), str(count)],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
+            for word, metric in (("open", "idle KiB"), ("used", "used KiB")):
+                if not select.select([load.stdout], [], [], 60)[0] or load.stdout.readline().strip() != word:
+                    load.kill()
+                    raise Missing(f"{count} idle streams: not all {word}")
+                look(metric)
+                if word == "open":
+                    load.stdin.write("\n")
+                    load.stdin.flush()
+            load.stdin.close()
+
     def memory(self, kind):
         if kind is Raw:
             raise Inapplicable("has no ends")
         count = 200 if self.quick else 500
         tunnel = self.fresh(kind)
+
+        def look(metric):
+            time.sleep(2)  # lets an end give memory back, if it does; a matter of fairness, not of readiness
+            figures[metric] = (rss_kib(tunnel.pids) - fresh) / count
         try:
+            time.sleep(1)
+            figures = {"fresh, MiB": rss_kib(tunnel.pids) / 1024, "larger end, MiB": max(rss_kib([p]) for p in tunnel.pids) / 1024}
+            self.idle(tunnel, 4, lambda _: None)  # code that ran for no stream yet is not what a stream costs
             fresh = rss_kib(tunnel.pids)
-            figures = {"fresh, MiB": fresh / 1024, "larger end, MiB": max(rss_kib([p]) for p in tunnel.pids) / 1024}
-            with subprocess.Popen([self.tools / "bench-client", "idle", str(tunnel.port), str(count)],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
-                for word, metric in (("open", "idle KiB"), ("used", "used KiB")):
-                    if not select.select([load.stdout], [], [], 60)[0] or load.stdout.readline().strip() != word:
-                        load.kill()
-                        raise Missing(f"{count} idle streams: not all {word}")
-                    time.sleep(2)  # lets an end give memory back, if it does; a matter of fairness, not of readiness
-                    figures[metric] = (rss_kib(tunnel.pids) - fresh) / count
-                    if word == "open":
-                        load.stdin.write("\n")
-                        load.stdin.flush()
-                load.stdin.close()
+            self.idle(tunnel, count, look)
             return figures
         finally:
             tunnel.stop()
