@@ -171,6 +171,10 @@ static void on_deadline(struct timer *t)
         k->owner->on_late(k);
         return;
     }
+    if (k->stage == FRONT_HEAD && k->served && k->have == 0) {
+        front_end(k);
+        return;
+    }
     k->f->stats.late += k->stage != FRONT_ANSWERED;
     log_event(LOG_DEBUG, "caller too slow", LS("peer", addr_text(&k->peer, peer)), LS("while", stages[k->stage]));
     front_end(k);

@@ -98,6 +98,7 @@ struct front_caller {
     size_t have, dropped;
     struct bufq rest;      // read, but behind what was asked for
     struct http_skip body; // of the request
+    bool served; // had an answer already, and may be silent before its next request
     bool keep, head_only;  // another request may follow; the answer to this one has no body (HEAD)
     const struct front_owner *owner; // of the request; NULL: none yet
     void *state;              // the owner's

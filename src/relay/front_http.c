@@ -47,6 +47,7 @@ static bool body_is_over(const struct front_caller *k) { return k->body.state ==
 void front_done(struct front_caller *k)
 {
     disown(k);
+    k->served = true;
     if (k->keep && body_is_over(k)) {
         front_head_start(k);
         return;

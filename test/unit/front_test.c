@@ -153,6 +153,18 @@ static void test_a_connection_takes_one_request_after_the_other(void **state)
         assert_int_equal(count_of(answers, "<html>"), 1);
     }
     assert_int_equal(b->f.stats.not_found, 4);
+    // Silence behind an answer is no lateness.
+    struct link *l = call(b, "192.0.2.1", FRONT_PLAIN, NULL);
+    link_send(l, buf_copy(&b->w.pool, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 27));
+    turns(b);
+    assert_int_equal(b->f.count, 1);
+    b->w.now_ms += FRONT_HEAD_MS + 1;
+    worker_run_timers(&b->w);
+    turns(b);
+    assert_int_equal(b->f.count, 0);
+    assert_int_equal(b->f.stats.late, 0);
+    link_close(l);
+    turns(b);
     // A body nobody reads is never taken for a request.
     char *answers = ask(b, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 24\r\n\r\nGET /x HTTP/1.0\r\nHo: a\r\n\r\n", &cut);
     assert_int_equal(count_of(answers, "HTTP/1.1 "), 1);
