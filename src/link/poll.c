@@ -23,7 +23,7 @@
 #define RETRY_MS 50      // doubled with each failure
 #define RETRY_SOON_MS 20 // where the connection was lost, after the first time
 #define RETRY_MAX_MS 2000
-#define HOLD_LEAST_S 4
+#define HOLD_LEAST_S 1
 
 void poll_work(struct poll *p)
 {
@@ -302,7 +302,7 @@ static void adapt_posts(struct poll *p, uint32_t len, uint64_t ms)
 {
     if (ms > SLOW_MS + 4 * p->least_ms && p->post_most / 2 >= POST_LEAST)
         p->post_most /= 2;
-    else if (ms < FAST_MS + 2 * p->least_ms && len == p->post_most && p->post_most < POLL_BODY_MAX)
+    else if (ms < FAST_MS + 2 * p->least_ms && len == p->post_most && p->post_most * 2 <= p->post_cap)
         p->post_most *= 2;
 }
 
@@ -386,6 +386,7 @@ void poll_recut(struct poll *p)
     }
     for (unsigned i = 0; i < POLL_POSTS; i++)
         p->trips[i].state = TRIP_FREE;
+    p->post_cap = p->post_most /= 2;
     poll_out_recut(&p->up);
     poll_work(p);
 }
@@ -535,6 +536,7 @@ struct link *poll_over(struct link *first, const struct poll_options *o)
     worker_random(first->w, id, sizeof(id));
     base64url_encode(p->id, id, sizeof(id));
     p->post_most = POST_FIRST;
+    p->post_cap = POLL_BODY_MAX;
     p->get_most = POLL_BODY_MAX;
     p->hold_s = POLL_HOLD_S;
     wake_init(&p->work, on_work);

@@ -218,7 +218,6 @@ static void refused(struct pconn *c)
         err_advise(&e, c->advice);
     pconn_close(c);
     if (c->status == 413 && t->is_post && p->post_most > 4096) {
-        p->post_most /= 2;
         poll_recut(p);
         err_move(&p->last, &e);
     } else if (passing) {

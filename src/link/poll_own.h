@@ -66,6 +66,7 @@ struct poll {
     bool stalled;       // nobody reads: connections wait
     bool told_end;      // that the relay's end is in
     uint32_t posts, gets; // numbers given
+    uint32_t post_cap;            // larger bodies were refused
     uint32_t post_most, get_most; // bytes of a body, by what the network carries in good time
     uint32_t least_ms;            // that a POST took: the way alone; 0: not known yet
     uint32_t hold_s;

@@ -15,7 +15,7 @@ FAST = 10.0  # in which a way must be found, also where others are refused first
 class Buffering(Program):
     """nginx as people have it: it reads whole requests and whole answers, and passes no Upgrade on."""
 
-    def start(self, behind_port):
+    def start(self, behind_port, *lines):
         if not (self.folder / "front.pem").exists():
             certificate(self.folder, "front")
         self.ca = self.folder / "front.crt"
@@ -23,7 +23,7 @@ class Buffering(Program):
                             "events {}", "http {", "access_log off;",
                             *[f"{kind}_temp_path {self.folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")],
                             "server {", f"listen {self.host}:{self.port} ssl;", f"ssl_certificate {self.folder}/front.pem;",
-                            f"ssl_certificate_key {self.folder}/front.pem;", "proxy_buffering on;", "proxy_request_buffering on;",
+                            f"ssl_certificate_key {self.folder}/front.pem;", "proxy_buffering on;", "proxy_request_buffering on;", *lines,
                             f"location / {{ proxy_pass https://127.0.0.1:{behind_port}; proxy_set_header Host $host; }}", "}", "}")
         return self.launch(find("nginx"), "-p", self.folder, "-c", config, "-e", "stderr")
 
@@ -80,6 +80,11 @@ def test_asked_for(agent, target):
 def test_a_buffering_front_without_upgrade(shared, relay, agent, target):
     front = shared.program_of(Buffering, relay.port)
     assert transport(run(agent, target, *trusting(front), mib=10)) == "poll"
+
+
+def test_a_front_that_takes_small_bodies_only_and_no_long_requests(shared, relay, agent, target):
+    front = shared.program_of(Buffering, relay.port, "client_max_body_size 10k;", "proxy_read_timeout 2s;")
+    assert transport(run(agent, target, *trusting(front), "--transport", "poll")) == "poll"
 
 
 def test_through_a_proxy_and_a_front(shared, relay, agent, target):
