@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Proxies that culvert finds: by PAC scripts that libproxy really runs, by the system's settings, by conf_proxy, by the environment;
 which of them counts; and what is said when one cannot be asked."""
+import json
 import re
 import stat
 import threading
@@ -141,6 +142,18 @@ def test_a_login_for_the_proxies_of_a_script(shared, agent, target, pages, tmp_p
     assert went(done), done.stderr
     done = go(agent, target, "--proxy", "pac+" + url)
     assert done.returncode == 3 and "407" in done.stderr and f"(proxy from PAC {url})" in done.stderr
+
+
+def test_check_looks_at_what_is_found(agent, target, pages, tinyproxy):
+    dead = free_port()
+    url = pages.put("/check", script(f"PROXY 127.0.0.1:{dead}; PROXY 127.0.0.1:{tinyproxy.port}"))
+    done = agent.run("check", *agent.trust(), "--proxy", "pac+" + url, "--json")
+    report = json.loads(done.stdout)["relays"][0]
+    assert done.returncode == 0 and report["choice"]["way"] == f"via 127.0.0.1:{tinyproxy.port}", report
+    found = next(row for row in report["probes"] if row["probe"] == "found")
+    assert found["subject"] == f"PAC {url}" and f"via 127.0.0.1:{dead}, then via" in found["seen"]
+    done = agent.run("check", *agent.trust(), "--proxy", f"pac+http://127.0.0.1:{dead}/x")
+    assert "--proxy none" in done.stdout and "Connection refused" in done.stdout
 
 
 def test_none_works_and_all_are_told(agent, target, pages):
