@@ -15,7 +15,7 @@ import obstacles.poll  # noqa: F401
 import obstacles.fronts  # noqa: F401
 import obstacles.boxes  # noqa: F401
 import obstacles.refusals  # noqa: F401
-from conftest import CHECKED, ROOT, World
+from conftest import ROOT
 from obstacles import SCENARIOS
 from testenv import maze
 from testenv.lab import Lab

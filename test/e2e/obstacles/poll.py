@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where no Upgrade passes: whole requests and whole answers only."""
-from testenv.maze import FRONT_NAME, GATE, PROXY_NAME, RELAY
+from testenv.maze import FRONT_NAME, GATE, PROXY_NAME, RELAY, RELAY_NAME
+from testenv.net import connect, recv_exactly
 from testenv.programs import Squid
 from testenv.proxies import AuthSquid
 from testenv.webs import Nghttpx, Nginx
@@ -48,3 +49,20 @@ def h2_proxy_and_stripped(lab):
     proxy = lab.start(Nghttpx, 8444, (GATE, 3128), (PROXY_NAME,), proxy=True)
     front = lab.start(Nginx, 443, f"    location / {{ proxy_pass https://{RELAY}; }}", hosts=(FRONT_NAME,), admit=False)
     return by("h2://proxy.test:8444", flags=("--proxy-ca", proxy.ca, "--relay", f"wss://{FRONT_NAME}", "--ca", front.ca))
+
+
+@scenario("Network that lets everything pass, and then none but whole requests, under a stream", "nftables, nginx",
+          "takes up the session by long-poll; the stream goes on")
+def stripped_midway(lab):
+    lab.maze.open("tcp dport 443")
+    lab.start(Nginx, 8443, f"    location / {{ proxy_pass https://{RELAY}; }}", hosts=(RELAY_NAME,))
+
+    def talk(agent, data):
+        with connect(agent.at()) as s:
+            s.sendall(data[:1000])
+            first = recv_exactly(s, 1000)
+            lab.maze.turn("tcp dport 443", 8443)
+            lab.maze.swallow("tcp dport 443")
+            s.sendall(data[1000:])
+            return first + recv_exactly(s, len(data) - 1000)
+    return Way(("--outer", "report"), talk=talk)
