@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOG_VALUE_MAX 400
+#define LOG_VALUE_MAX 600
 #define LOG_BURST 200
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
