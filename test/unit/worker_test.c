@@ -204,10 +204,10 @@ static void the_alarm_wakes_a_sleeping_loop(void **state)
     done = false;
     timer_set(&w, &a.timer, 100000);
     timer_set(&w, &b.timer, 3);
-    timer_set(&w, &a.timer, 20);
     drive_until(&w, &done);
     assert_string_equal(trail, "b");
     done = false;
+    timer_set(&w, &a.timer, 20);
     drive_until(&w, &done);
     assert_string_equal(trail, "ba");
     worker_fini(&w);
