@@ -343,7 +343,8 @@ static void note_missing(struct uplink *u, const char *why)
 static void learn(struct lane *l, const struct err *err)
 {
     struct uplink *u = l->u;
-    bool unexplained = err->kind == ERR_UNREACHED && err->why != WHY_MOVED && !l->stale && !u->session.goaway_seen &&
+    bool cut = err->kind == ERR_UNREACHED || err->why == WHY_ABORTED; // reset, silent, or ended below a TLS that was not
+    bool unexplained = cut && err->why != WHY_MOVED && !l->stale && !u->session.goaway_seen &&
                        !u->session.goaway_sent;
     struct liveness *live = &l->conn->carrier.live;
     liveness_lost(live, unexplained, u->w->now_us);
