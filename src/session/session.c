@@ -20,6 +20,7 @@ void session_init(struct session *s, struct worker *w, bool is_agent, const uint
     hash_init(&s->streams, seed);
     seen_init(&s->peer_seen);
     list_init(&s->carriers);
+    list_init(&s->left);
     list_init(&s->control);
     list_init(&s->acks_due);
 }
@@ -37,6 +38,7 @@ static void end_one(struct hash_node *n, void *ctx)
 void session_end_streams(struct session *s, const struct err *why)
 {
     hash_each(&s->streams, end_one, (void *)(uintptr_t)why);
+    list_each(&s->left, it) stream_outlive(list_entry(it, struct stream, left));
     list_each(&s->carriers, it)
     {
         struct carrier *c = list_entry(it, struct carrier, node);
@@ -129,6 +131,8 @@ void stream_free_protocol(struct stream *st)
     list_del(&st->room_waiter.node);
     list_del(&st->send_waiter.node);
     st->freed = true;
+    if (st->attached)
+        list_push(&s->left, &st->left);
     st->due = 0;
     buf_put(st->note);
     st->note = NULL;

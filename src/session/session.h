@@ -62,6 +62,7 @@ struct session {
     struct list carriers;      // those that stand, struct carrier; empty: parked
     uint32_t carrier_number;   // highest one seen (relay) or used (agent)
     struct hash streams;       // by id
+    struct list left;          // streams that are over, and whose owners have not closed or read all yet
     uint32_t stream_count, peer_stream_count;
     uint32_t husks;            // of stream_count: only resets on their way for streams that have gone elsewhere
     uint32_t next_id;          // of our next OPEN

@@ -431,10 +431,17 @@ void stream_abort(struct stream *st, enum err_why why, bool at_once)
     }
 }
 
+void stream_outlive(struct stream *st)
+{
+    list_del(&st->left);
+    list_del(&st->send_waiter.node);
+    budget_give(st->s->budget, st->rcv.charge);
+    st->s = NULL;
+}
+
 void stream_session_gone(struct stream *st, const struct err *why)
 {
     clear_snd(st);
-    budget_give(st->s->budget, st->rcv.charge);
     if (!st->freed)
         stream_free_protocol(st);
     if (!err_is(&st->link.err) && !(st->rcv_final != NO_FINAL && st->rcv_nxt == st->rcv_final && st->fin)) {
@@ -444,7 +451,7 @@ void stream_session_gone(struct stream *st, const struct err *why)
             err_set(&st->link.err, ERR_FAILED, WHY_LOST, "session ended");
     }
     st->rst_in = err_is(&st->link.err);
-    st->s = NULL;
+    stream_outlive(st);
     link_wake(&st->link);
 }
 
@@ -585,6 +592,7 @@ static void op_fini(struct link *l)
     bufq_clear(&st->rcv);
     st->want_room = false;
     list_del(&st->send_waiter.node);
+    list_del(&st->left);
     stream_release(st);
 }
 
@@ -597,6 +605,7 @@ void stream_init_link(struct stream *st)
     link_init(&st->link, &stream_ops, st->s->w, NULL);
     list_init(&st->room_waiter.node);
     list_init(&st->send_waiter.node);
+    list_init(&st->left);
     st->room_waiter.on_room = on_receive_room;
     st->send_waiter.on_room = on_send_room;
     st->attached = true;

@@ -50,6 +50,7 @@ struct stream {
     uint16_t rst_code, rst_in_code;
     int32_t deficit;
     struct list control, data, lazy;
+    struct list left;    // in session.left: freed, while its owner still has the link
     struct budget_waiter room_waiter; // DATA was dropped
     struct budget_waiter send_waiter; // the owner found no room
     struct buf *note;    // encoded OPEN or OPENED, until acknowledged
@@ -145,6 +146,7 @@ void stream_carrier_lost(struct stream *st);
 void stream_carrier_new(struct stream *st);
 void stream_abort(struct stream *st, enum err_why why, bool at_once);
 void stream_session_gone(struct stream *st, const struct err *why);
+void stream_outlive(struct stream *st); // it is over, and its session goes; what was received may still be read
 void stream_wake_room(struct stream *st);
 // The acknowledgement and limit that an ACK or REWIND for this stream carries now.
 void stream_ack_values(struct stream *st, bool rewind, uint64_t *acked, uint64_t *limit);

@@ -764,6 +764,27 @@ static void test_another_birth_ends_all_and_ids_begin_anew(void **state)
     half_free(h);
 }
 
+// All was said both ways and acknowledged; what its owner has not read yet outlives the session.
+static void test_a_finished_stream_outlives_its_session(void **state)
+{
+    struct half *h = up(false, ONE_MB);
+    struct stream *st = half_asked(h, 1, 100000);
+    enum link_status end;
+    say_data(h, 1, 0, 200);
+    say_fin(h, 1, 200);
+    link_shut(stream_link(st), SHUT_END);
+    hear_late(h);
+    say_ack(h, 1, 1, 100000);
+    assert_int_equal(h->s.stream_count, 0);
+    assert_true(h->budget.used > 0);
+    session_end_streams(&h->s, NULL);
+    assert_null(stream_session(st));
+    assert_int_equal(h->budget.used, 0);
+    assert_int_equal(half_read(st, 1000, &end), 200);
+    assert_int_equal(end, LINK_END);
+    half_free(h);
+}
+
 static void test_ids_run_out(void **state)
 {
     struct half *h = up(true, ONE_MB);
@@ -795,7 +816,7 @@ int main(void)
         T(test_truncated_payloads_end_the_session), T(test_ids_misused), T(test_offsets_at_the_end_of_the_numbers),
         T(test_data_beyond_the_end), T(test_streams_are_bounded), T(test_own_streams_are_bounded_alike),
         T(test_last_acks_go_before_a_new_open), T(test_last_acks_are_bounded), T(test_holes_in_the_ids_are_bounded), T(test_frames_in_every_cut),
-        T(test_another_birth_ends_all_and_ids_begin_anew),
+        T(test_another_birth_ends_all_and_ids_begin_anew), T(test_a_finished_stream_outlives_its_session),
         T(test_ids_run_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
