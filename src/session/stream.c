@@ -434,7 +434,6 @@ void stream_abort(struct stream *st, enum err_why why, bool at_once)
 void stream_outlive(struct stream *st)
 {
     list_del(&st->left);
-    list_del(&st->send_waiter.node);
     budget_give(st->s->budget, st->rcv.charge);
     st->s = NULL;
 }

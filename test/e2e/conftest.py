@@ -112,6 +112,12 @@ def relay(shared):
     return shared.relay()
 
 
+@pytest.fixture(scope="module")
+def target(shared):
+    """The module's echo server."""
+    return shared.server()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield

@@ -11,7 +11,7 @@ import pytest
 from testenv.net import ask, connect, pattern_bytes, recv_exactly
 from testenv.pac import HEAD, Pages, gnome, script
 from testenv.proc import free_port, wait_for
-from testenv.programs import Squid, Tinyproxy
+from testenv.programs import Squid, Tinyproxy, tunnels
 from testenv.proxies import Microsocks, TlsFront
 
 DATA = pattern_bytes(100_000)
@@ -25,15 +25,6 @@ class Web:
 
     def put(self, *page):
         return f"http://{self.server.at}{self.pages.put(*page)}"
-
-
-def passed(proxy, port):
-    return len(re.findall(rf"CONNECT (?:localhost|127\.0\.0\.1):{port}\b", proxy.output()))
-
-
-@pytest.fixture(scope="module")
-def target(shared):
-    return shared.server()
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +60,10 @@ def went(done):
 
 
 def test_a_script_names_a_proxy(agent, relay, target, pages, tinyproxy):
-    before = passed(tinyproxy, relay.port)
+    before = tunnels(tinyproxy, relay.port)
     done = go(agent, target, "--proxy", "pac+" + pages.put("/proxy.pac", script(f"PROXY 127.0.0.1:{tinyproxy.port}")))
     assert went(done), done.stderr
-    assert passed(tinyproxy, relay.port) > before
+    assert tunnels(tinyproxy, relay.port) > before
     assert "GET /proxy.pac HTTP/1.0" in pages.asked[-1] and f"Host: {pages.server.at}" in pages.asked[-1]
 
 
@@ -84,10 +75,10 @@ def test_a_script_in_a_file_that_looks_at_its_arguments(agent, relay, target, ti
             return "PROXY 127.0.0.1:{tinyproxy.port}";
         return "PROXY 127.0.0.1:1";
     }}""")
-    before = passed(tinyproxy, relay.port)
+    before = tunnels(tinyproxy, relay.port)
     done = go(agent, target, "--proxy", f"pac+file://{str(file).replace(' ', '%20')}")
     assert went(done), done.stderr
-    assert passed(tinyproxy, relay.port) > before
+    assert tunnels(tinyproxy, relay.port) > before
 
 
 def test_socks_in_a_script(shared, agent, target, pages):
@@ -107,7 +98,7 @@ def test_https_in_a_script(shared, agent, relay, target, pages, squid):
     assert ask(agent.at(), DATA) == DATA
     assert agent.status()["proxy"]["used"] == f"via localhost:{front.port}"
     agent.stop()
-    wait_for("squid's log", lambda: passed(squid, relay.port))
+    wait_for("squid's log", lambda: tunnels(squid, relay.port))
 
 
 def test_direct_in_a_script_and_a_script_over_https(shared, agent, target, pages):
@@ -225,12 +216,12 @@ def test_usage(agent, target):
 
 def test_a_proxy_in_gnomes_settings(agent, relay, target, tinyproxy, tmp_path):
     env = gnome(tmp_path, "mode='manual'", "[system/proxy/https]", "host='127.0.0.1'", f"port={tinyproxy.port}")
-    before = passed(tinyproxy, relay.port)
+    before = tunnels(tinyproxy, relay.port)
     agent.start(["-L", f"0:{target.at}"], env=env)
     assert ask(agent.at(), DATA) == DATA
     proxy = agent.status()["proxy"]
     agent.stop()
-    assert proxy["from"] == "the system's settings" and passed(tinyproxy, relay.port) > before
+    assert proxy["from"] == "the system's settings" and tunnels(tinyproxy, relay.port) > before
     assert 'from="the system\'s settings"' in agent.log.read_text()
     done = go(agent, target, env=gnome(tmp_path, "mode='manual'", "[system/proxy/https]", "host='127.0.0.1'", f"port={free_port()}"))
     assert done.returncode == 3 and "from the system's settings" in done.stderr
@@ -286,21 +277,21 @@ def test_the_order(shared, relay, target, pages, tinyproxy, squid, tmp_path):
              ([], None, system, tinyproxy)]
     for flags, saved, env, through in steps:
         assert agent.run("conf_proxy", saved or "none").returncode == 0
-        before = passed(through, relay.port)
+        before = tunnels(through, relay.port)
         done = go(agent, target, *flags, env=env)
         assert went(done), done.stderr
-        wait_for("the proxy's log", lambda: passed(through, relay.port) > before)
-    before = passed(tinyproxy, relay.port)
+        wait_for("the proxy's log", lambda: tunnels(through, relay.port) > before)
+    before = tunnels(tinyproxy, relay.port)
     assert went(go(agent, target, env={**system, "no_proxy": "localhost"}))
-    assert passed(tinyproxy, relay.port) == before
+    assert tunnels(tinyproxy, relay.port) == before
     assert went(go(agent, target, "--proxy", "none", env={"https_proxy": dead}))
 
 
 def test_a_script_in_the_environment(agent, relay, target, pages, tinyproxy):
-    before = passed(tinyproxy, relay.port)
+    before = tunnels(tinyproxy, relay.port)
     url = pages.put("/environment", script(f"PROXY 127.0.0.1:{tinyproxy.port}"))
     done = go(agent, target, env={"https_proxy": f"pac+{url}"})
-    assert went(done) and passed(tinyproxy, relay.port) > before, done.stderr
+    assert went(done) and tunnels(tinyproxy, relay.port) > before, done.stderr
 
 
 def test_errors_say_where_the_proxy_came_from(agent, target):

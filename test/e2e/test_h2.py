@@ -29,11 +29,6 @@ def loud(shared):
     return shared.relay("loud", global_flags=("-vv",))
 
 
-@pytest.fixture(scope="module")
-def target(shared):
-    return shared.server()
-
-
 def test_carriers_share_a_connection(shared, loud, target):
     agent = shared.joined(loud, "sharing", flags=["-T", "h2"])
     before = len(asked_by(loud))

@@ -14,11 +14,6 @@ from testenv.programs import Iperf3, Sshd, WebServer
 
 
 @pytest.fixture(scope="module")
-def target(shared):
-    return shared.server()
-
-
-@pytest.fixture(scope="module")
 def agent(shared, relay, target):
     return shared.agent(relay, "-L", f"0:{target.at}")
 

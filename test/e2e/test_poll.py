@@ -37,11 +37,6 @@ def relay(shared):
 
 
 @pytest.fixture(scope="module")
-def target(shared):
-    return shared.server()
-
-
-@pytest.fixture(scope="module")
 def agent(shared, relay):
     return shared.joined(relay, "agent")
 

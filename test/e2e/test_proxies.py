@@ -14,11 +14,6 @@ MIB = pattern_bytes(1 << 20)
 
 
 @pytest.fixture(scope="module")
-def target(shared):
-    return shared.server()
-
-
-@pytest.fixture(scope="module")
 def agent(shared, relay):
     return shared.joined(relay, "agent")
 

@@ -8,19 +8,9 @@ import pytest
 from testenv.culvert import Agent
 from testenv.net import ask, pattern_bytes
 from testenv.proc import free_port, wait_for
-from testenv.programs import Squid, Sshd, Tinyproxy
+from testenv.programs import Squid, Sshd, Tinyproxy, tunnels
 
 DATA = pattern_bytes(200_000)
-
-
-def tunnels(proxy, port):
-    """How many CONNECTs for the relay's port the proxy's own log has."""
-    return len(re.findall(rf"CONNECT (?:localhost|127\.0\.0\.1):{port}\b", proxy.output()))
-
-
-@pytest.fixture(scope="module")
-def target(shared):
-    return shared.server()
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,6 @@ REFUSED, NOT_ALLOWED, BAD_COMMAND = 5, 2, 7
 
 
 @pytest.fixture(scope="module")
-def target(shared):
-    return shared.server()
-
-
-@pytest.fixture(scope="module")
 def udp_target(shared):
     return shared.udp_echo()
 

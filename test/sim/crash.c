@@ -14,6 +14,9 @@
 #include "session/meet.h"
 #include "session/stream.h"
 
+#define SIM_NAME "crash"
+#include "fate.h"
+
 #define AGENTS 2
 #define RELAYS_MAX 2
 #define PAIRS_MAX 12
@@ -22,22 +25,6 @@
 #define KEEP_MS 60000
 
 static bool verbose;
-static uint64_t seed_now;
-
-// Random ------------------------------------------------------------------------------------------------------
-
-static uint64_t rng_state;
-
-static uint64_t rnd(void)
-{
-    uint64_t z = rng_state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-static uint64_t below(uint64_t n) { return rnd() % n; }
-static bool chance(unsigned percent) { return below(100) < percent; }
 
 // World --------------------------------------------------------------------------------------------------------
 
@@ -98,22 +85,6 @@ struct world {
     bool storm;
     uint64_t crashes, resumed;
 };
-
-static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    fprintf(stderr, "crash: seed %" PRIu64 ": ", seed_now);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
-    va_end(ap);
-    abort();
-}
-
-static uint8_t pattern(uint64_t key, int dir, uint64_t off)
-{
-    return (uint8_t)(off * 131 + (off >> 8) * 17 + (off >> 16) * 29 + key * 7 + (uint64_t)dir * 3);
-}
 
 // Applications: they act only when they are owed nothing, so that a missing wake shows as a hang ---------------------
 

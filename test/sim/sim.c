@@ -14,6 +14,9 @@
 #include "core/worker.h"
 #include "session/stream.h"
 
+#define SIM_NAME "sim"
+#include "fate.h"
+
 #define PAIRS_MAX 24
 #define LEGS_MAX 2
 #define PIPES_MAX 5 // of a leg: three that stand, others on their way out
@@ -21,25 +24,9 @@
 #define STEPS_CALM 400000
 
 static bool verbose;
-static uint64_t seed_now;
 static struct {
     uint64_t carriers, moved, suspected, dead, replayed, late; // over all schedules
 } total;
-
-// Random ------------------------------------------------------------------------------------------------------
-
-static uint64_t rng_state;
-
-static uint64_t rnd(void)
-{
-    uint64_t z = rng_state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-static uint64_t below(uint64_t n) { return rnd() % n; }
-static bool chance(unsigned percent) { return below(100) < percent; }
 
 // World --------------------------------------------------------------------------------------------------------
 
@@ -112,22 +99,6 @@ struct world {
     bool storm, tiny_budget, draining;
     unsigned silent; // percent of steps in which time passes and nothing else
 };
-
-static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    fprintf(stderr, "sim: seed %" PRIu64 ": ", seed_now);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
-    va_end(ap);
-    abort();
-}
-
-static uint8_t pattern(uint64_t key, int dir, uint64_t off)
-{
-    return (uint8_t)(off * 131 + (off >> 8) * 17 + (off >> 16) * 29 + key * 7 + (uint64_t)dir * 3);
-}
 
 // Applications -------------------------------------------------------------------------------------------------
 

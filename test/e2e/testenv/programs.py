@@ -2,6 +2,7 @@
 """Real third-party programs, each with a folder, a free port and a log of its own."""
 import getpass
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,11 @@ def find(name):
 def quietly(*command, **more):
     return subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           **more).stdout
+
+
+def tunnels(proxy, port):
+    """How many CONNECTs for the relay's port the proxy's own log has."""
+    return len(re.findall(rf"CONNECT (?:localhost|127\.0\.0\.1):{port}\b", proxy.output()))
 
 
 def certificate(folder, name="cert", hosts=("localhost", "127.0.0.1")):
