@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "link/tls_records.h"
 #include <openssl/core_names.h>
-#include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "link/aead.h"
 
-#define TAG 16
-#define IV 12
+#define TAG AEAD_TAG
+#define IV AEAD_NONCE
 
 enum { // RFC 8446 section 6 and appendix B.3
     ALERT_CLOSE_NOTIFY = 0,
@@ -24,13 +24,13 @@ enum { // RFC 8446 section 6 and appendix B.3
 };
 
 struct direction {
-    EVP_CIPHER_CTX *ctx;
+    struct aead *aead;
     uint8_t secret[RECORD_SECRET_MAX], iv[IV];
     uint64_t seq;
 };
 
 struct records {
-    const EVP_CIPHER *cipher;
+    int cipher_nid;
     const EVP_MD *md;
     bool is_server;
     struct direction in, out;
@@ -99,13 +99,14 @@ static bool expand(const EVP_MD *md, const uint8_t *secret, const char *label, u
 
 static bool set_keys(struct records *r, struct direction *d)
 {
-    uint8_t key[EVP_MAX_KEY_LENGTH];
-    size_t len = (size_t)EVP_CIPHER_get_key_length(r->cipher);
-    bool ok = expand(r->md, d->secret, "key", key, len) && expand(r->md, d->secret, "iv", d->iv, IV) &&
-              EVP_CipherInit_ex(d->ctx, r->cipher, NULL, key, NULL, d == &r->out) == 1;
+    uint8_t key[AEAD_KEY_MAX];
+    size_t len = aead_key_len(r->cipher_nid);
+    bool ok = expand(r->md, d->secret, "key", key, len) && expand(r->md, d->secret, "iv", d->iv, IV);
+    aead_free(d->aead);
+    d->aead = ok ? aead_new(r->cipher_nid, key, d == &r->out, AEAD_BY_ANY) : NULL;
     OPENSSL_cleanse(key, sizeof(key));
     d->seq = 0; // section 5.3; OpenSSL has neither sent nor read one with these keys, see records_new
-    return ok;
+    return d->aead;
 }
 
 static bool next_keys(struct records *r, struct direction *d)
@@ -118,37 +119,20 @@ static bool next_keys(struct records *r, struct direction *d)
     return ok && set_keys(r, d);
 }
 
-static const EVP_CIPHER *cipher_of(int nid)
-{
-    switch (nid) {
-    case NID_aes_128_gcm:
-        return EVP_aes_128_gcm();
-    case NID_aes_256_gcm:
-        return EVP_aes_256_gcm();
-    case NID_chacha20_poly1305:
-        return EVP_chacha20_poly1305();
-    default:
-        return NULL;
-    }
-}
-
 struct records *records_with(int cipher_nid, const EVP_MD *md, bool is_server, const struct record_secrets *s)
 {
-    const EVP_CIPHER *cipher = cipher_of(cipher_nid);
     size_t len = md ? (size_t)EVP_MD_get_size(md) : 0;
-    if (!cipher || len == 0 || len > RECORD_SECRET_MAX || s->client_len != len || s->server_len != len)
+    if (!aead_key_len(cipher_nid) || len == 0 || len > RECORD_SECRET_MAX || s->client_len != len || s->server_len != len)
         return NULL;
     struct records *r = calloc(1, sizeof(*r));
     if (!r)
         abort();
-    r->cipher = cipher;
+    r->cipher_nid = cipher_nid;
     r->md = md;
     r->is_server = is_server;
     memcpy(r->in.secret, is_server ? s->client : s->server, len);
     memcpy(r->out.secret, is_server ? s->server : s->client, len);
-    r->in.ctx = EVP_CIPHER_CTX_new();
-    r->out.ctx = EVP_CIPHER_CTX_new();
-    if (r->in.ctx && r->out.ctx && set_keys(r, &r->in) && set_keys(r, &r->out))
+    if (set_keys(r, &r->in) && set_keys(r, &r->out))
         return r;
     records_free(r);
     return NULL;
@@ -172,8 +156,8 @@ void records_free(struct records *r)
 {
     if (!r)
         return;
-    EVP_CIPHER_CTX_free(r->in.ctx);
-    EVP_CIPHER_CTX_free(r->out.ctx);
+    aead_free(r->in.aead);
+    aead_free(r->out.aead);
     OPENSSL_cleanse(r, sizeof(*r));
     free(r);
 }
@@ -182,21 +166,13 @@ void records_free(struct records *r)
 static bool begin(struct direction *d, const uint8_t head[RECORD_HEAD])
 {
     uint8_t nonce[IV];
-    int n;
     if (d->seq == UINT64_MAX) // never wraps
         return false;
     memcpy(nonce, d->iv, IV);
     for (int i = 0; i < 8; i++)
         nonce[IV - 1 - i] ^= (uint8_t)(d->seq >> (8 * i));
     d->seq++;
-    return EVP_CipherInit_ex(d->ctx, NULL, NULL, NULL, nonce, -1) == 1 &&
-           EVP_CipherUpdate(d->ctx, NULL, &n, head, RECORD_HEAD) == 1;
-}
-
-static bool cipher(struct direction *d, uint8_t *out, const uint8_t *in, size_t len)
-{
-    int n = 0;
-    return EVP_CipherUpdate(d->ctx, out, &n, in, (int)len) == 1 && (size_t)n == len;
+    return aead_begin(d->aead, nonce, head, RECORD_HEAD);
 }
 
 // --- sealing
@@ -213,11 +189,10 @@ static void put_head(uint8_t *head, size_t len)
 static bool seal(struct records *r, uint8_t *to, const uint8_t *from, size_t n, enum record_type type)
 {
     uint8_t kind = (uint8_t)type;
-    int none;
+    struct aead *a = r->out.aead;
     put_head(to - RECORD_HEAD, n + RECORD_TAIL);
-    return begin(&r->out, to - RECORD_HEAD) && (n == 0 || cipher(&r->out, to, from, n)) &&
-           cipher(&r->out, to + n, &kind, 1) && EVP_CipherFinal_ex(r->out.ctx, to + n + 1, &none) == 1 &&
-           EVP_CIPHER_CTX_ctrl(r->out.ctx, EVP_CTRL_AEAD_GET_TAG, TAG, to + n + 1) == 1;
+    return begin(&r->out, to - RECORD_HEAD) && aead_update(a, to, from, n) && aead_update(a, to + n, &kind, 1) &&
+           aead_seal_end(a, to + n + 1);
 }
 
 static struct buf *space_for(struct pool *p, size_t n)
@@ -315,7 +290,7 @@ static bool decipher(struct records *r, struct bufq *raw, size_t n, struct buf *
         size_t space = buf_tailroom(b), k = raw->head->len < n ? raw->head->len : n;
         if (k > space && space)
             k = space;
-        ok = cipher(&r->in, space ? buf_end(b) : last, buf_data(raw->head), space ? k : 1);
+        ok = aead_update(r->in.aead, space ? buf_end(b) : last, buf_data(raw->head), space ? k : 1);
         if (space)
             b->len += (uint32_t)k;
         else
@@ -412,11 +387,9 @@ static enum record_result open_one(struct records *r, struct bufq *raw, size_t s
     struct buf *b = n <= BUF_SMALL_MAX - BUF_HEADROOM ? buf_get_small(p, BUF_HEADROOM, n) : buf_get(p);
     if (n > buf_tailroom(b))
         b->start = 0;
-    int none;
     bool ok = decipher(r, raw, n, b, &last);
     take(raw, tag, TAG);
-    ok = ok && EVP_CIPHER_CTX_ctrl(r->in.ctx, EVP_CTRL_AEAD_SET_TAG, TAG, tag) == 1 &&
-         EVP_CipherFinal_ex(r->in.ctx, tag, &none) == 1;
+    ok = ok && aead_open_end(r->in.aead, tag);
     enum record_result result =
         ok ? judge(r, b, strip(b, last)) : bad(r, ALERT_BAD_MAC, "decryption failed or bad record mac");
     if (result == RECORD_OK)
