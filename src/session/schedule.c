@@ -206,6 +206,8 @@ static void put_streams(struct carrier *c, struct fill *f)
             stream_unschedule(st);
             continue;
         }
+        if (stream_ack_rides(st) && fits(f, CONTROL_MOST + FRAME_DATA_HEAD + DATA_LEAST))
+            put_ack(st, f, false);
         if (st->deficit <= 0)
             st->deficit += QUANTUM;
         size_t n = put_data(st, f, FRAME_DATA_MAX);

@@ -250,10 +250,19 @@ void stream_ack_values(struct stream *st, bool rewind, uint64_t *acked, uint64_t
     *limit = st->limit_told;
 }
 
+// How much may come before it is acknowledged at once.
+static uint64_t ack_chunk(const struct stream *st) { return min64(st->window / 4, 128 * 1024); }
+
+static uint64_t ack_owed(const struct stream *st) { return st->rcv_nxt - min64(st->ack_told, st->rcv_nxt); }
+
+bool stream_ack_rides(const struct stream *st)
+{
+    return list_linked((struct list *)&st->lazy) && ack_owed(st) >= ack_chunk(st) / 8;
+}
+
 static void ack_later(struct stream *st)
 {
-    uint64_t chunk = min64(st->window / 4, 128 * 1024);
-    if (st->rcv_nxt - min64(st->ack_told, st->rcv_nxt) >= chunk) {
+    if (ack_owed(st) >= ack_chunk(st)) {
         stream_due(st, DUE_ACK);
         return;
     }

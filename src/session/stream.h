@@ -148,6 +148,9 @@ void stream_abort(struct stream *st, enum err_why why, bool at_once);
 void stream_session_gone(struct stream *st, const struct err *why);
 void stream_outlive(struct stream *st); // it is over, and its session goes; what was received may still be read
 void stream_wake_room(struct stream *st);
+// A delayed ACK is worth its bytes before DATA that goes anyway: a conversation's would otherwise come due in the middle of it,
+// and wake both ends once more.
+bool stream_ack_rides(const struct stream *st);
 // The acknowledgement and limit that an ACK or REWIND for this stream carries now.
 void stream_ack_values(struct stream *st, bool rewind, uint64_t *acked, uint64_t *limit);
 uint64_t stream_sendable(const struct stream *st); // bytes of DATA that may go now

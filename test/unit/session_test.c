@@ -249,6 +249,26 @@ static void test_a_chunk_is_acked_without_delay_and_once(void **state)
     half_free(h);
 }
 
+// In a conversation nothing but DATA goes: what is worth acknowledging goes before the answer, and no ACK comes due in between.
+static void test_an_ack_rides_with_data(void **state)
+{
+    struct half *h = up(false, ONE_MB);
+    struct stream *st = half_asked(h, 1, 100000);
+    say_data(h, 1, 0, WINDOW_START / 32 - 1);
+    half_send(st, 10);
+    hear(h);
+    assert_int_equal(heard_times(h, FRAME_ACK, 1), 0); // too little
+    say_data(h, 1, WINDOW_START / 32 - 1, 1);
+    half_send(st, 10);
+    hear(h);
+    assert_int_equal(heard_acked(h, FRAME_ACK, 1), WINDOW_START / 32);
+    assert_true(heard_place(h, FRAME_ACK, 1) < heard_place(h, FRAME_DATA, 1));
+    half_send(st, 10);
+    hear(h);
+    assert_int_equal(heard_times(h, FRAME_ACK, 1), 0); // once
+    half_free(h);
+}
+
 // Lets the clock run to the next deadline, and looks.
 static enum carrier_verdict next_look(struct half *h)
 {
@@ -805,7 +825,7 @@ int main(void)
         T(test_sender_stops_at_the_limit), T(test_half_close_leaves_the_other_direction_open),
         T(test_fin_that_overtakes_data_is_held), T(test_closing_early_resets),
         T(test_goaway_stops_new_streams_both_ways), T(test_ack_delay_is_exact),
-        T(test_a_chunk_is_acked_without_delay_and_once), T(test_an_idle_agent_pings_and_gives_a_dead_carrier_up),
+        T(test_a_chunk_is_acked_without_delay_and_once), T(test_an_ack_rides_with_data), T(test_an_idle_agent_pings_and_gives_a_dead_carrier_up),
         T(test_bytes_heard_end_a_suspicion), T(test_an_idle_relay_leaves_pings_to_the_agent), T(test_the_first_byte_after_a_pause_carries_a_ping),
         T(test_a_ping_that_cannot_leave_condemns_too), T(test_ping_is_answered_once_with_its_opaque),
         T(test_a_probe_gets_as_many_bytes_of_nothing_back),
