@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How soon a tunnel stands, and how fast it is, in networks that say no: with and without a hole for large packets, with a first
 address that swallows SYNs or accepts and says nothing, with a front that passes no WebSocket. Two namespaces and a cable between them whose packets are as large as on the
-wire (no segmentation offload), so that each costs what it costs on a real one. Rounds are interleaved; medians. Needs root and nft."""
+wire (no segmentation offload), so that each costs what it costs on a real one. Transfers are timed twice: over a cable of --mbit, where the line is
+the limit as it is for people, and over one without a limit, where the CPU is. Rounds are interleaved; medians. Needs root and nft."""
 import argparse
 import socket
 import statistics
@@ -24,6 +25,7 @@ KINDS = {"no obstacle": "", "a hole for packets over 1400 bytes": "hole", "the f
          "the first address accepts and says nothing": "silent", "a front refuses Upgrade": "refuses",
          "a front says nothing to Upgrade": "mute"}
 FRONTED = ("refuses", "mute")
+SPEEDS = ("line down", "line send", "down", "send")
 
 
 def serve(size):
@@ -90,6 +92,14 @@ class Site:
             with self.far:
                 self.silent = TcpServer(hold, f"{OTHER}:{PORT}")
 
+    def limit(self, mbit):
+        """Both directions of the cable; 0: none."""
+        for space, device in ((self.near, "near0"), (self.far, "far0")):
+            if mbit:
+                space.inside("tc", "qdisc", "replace", "dev", device, "root", "tbf", "rate", f"{mbit}mbit", "burst", "64kb", "latency", "20ms")
+            else:
+                space.inside("tc", "qdisc", "del", "dev", device, "root")
+
     def start(self):
         """Seconds until it is ready, with nothing known of the network."""
         (self.agent.state / "networks.json").unlink(missing_ok=True)
@@ -124,13 +134,16 @@ class Site:
 def measure(arguments, folder):
     sites = {name: Site(arguments.program, folder / f"{number}", kind, arguments.mb * 1_000_000)
              for number, (name, kind) in enumerate(KINDS.items())}
-    took = {name: {"up": [], "down": [], "send": []} for name in KINDS}
+    compared = {name: site for name, site in sites.items() if site.kind in ("", "hole")}
+    took = {name: {key: [] for key in ("up", *SPEEDS)} for name in KINDS}
     for _ in range(arguments.rounds):
         for name, site in sites.items():
             took[name]["up"].append(site.start())
-        for key, direction in (("down", b"d"), ("send", b"u")):
-            for name, site in sites.items():
-                if site.kind in ("", "hole"):
+        for mbit, keys in ((arguments.mbit, ("line down", "line send")), (0, ("down", "send"))):
+            for site in compared.values():
+                site.limit(mbit)
+            for key, direction in zip(keys, (b"d", b"u")):
+                for name, site in compared.items():
                     took[name][key].append(site.speed(direction))
         for site in sites.values():
             site.agent.stop()
@@ -144,6 +157,7 @@ def main():
     parser.add_argument("--program", type=Path, default=Path("build/culvert"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mb", type=int, default=100, help="bytes of each transfer, in millions")
+    parser.add_argument("--mbit", type=int, default=400, help="rate of the limited cable")
     arguments = parser.parse_args()
     arguments.program = arguments.program.resolve()
     if not netns.usable():
@@ -151,11 +165,12 @@ def main():
     socket.setdefaulttimeout(300)
     with tempfile.TemporaryDirectory() as folder:
         took = measure(arguments, Path(folder))
-    print("| network | up after | to the agent | from the agent |\n|---|---|---|---|")
+    print(f"| network | up after | {arguments.mbit} Mbit/s: to the agent | from the agent | no limit: to the agent | from the agent |")
+    print("|---|---|---|---|---|---|")
     plain = took["no obstacle"]
     for name, one in took.items():
         cells = [f"{statistics.median(one['up']):.2f} s"]
-        for key in ("down", "send"):
+        for key in SPEEDS:
             share = one[key] and statistics.median(one[key]) / statistics.median(plain[key])
             cells.append(f"{statistics.median(one[key]):.0f} MB/s ({share:.0%})" if one[key] else "")
         print("|", " | ".join([name, *cells]), "|")
