@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import profiling
 import repair
 import tunnels
 from tunnels import Culvert, HaproxyPair, Proc, Raw, StunnelPair
@@ -27,6 +28,7 @@ from testenv.proc import NotReady, cpu_seconds, rss_kib
 RTT_MS = 100
 ECHO_SIZES = {"64 B": 64, "8 KiB": 8192, "16 KiB": 16384}
 GB = 1e9
+RESUMING = ("put_ack", "on_ack", "ack_later", "window_update", "put_last_acks", "carrier_last_ack")
 
 
 class Missing(Exception):
@@ -86,6 +88,17 @@ class Bench:
         if tunnel.pids:
             figures["CPU s/GB"] = (cpu_seconds(tunnel.pids) - before) / (done["bytes"] / GB)
         return figures
+
+    def resuming(self, tunnel, direction):
+        """What it costs that a stream can go on elsewhere: the copy of what is kept until it is acknowledged, and the acknowledgements."""
+        if tunnel.name != "culvert":
+            raise Inapplicable("resumes nothing")
+        size = (1 << 30) if self.quick else (4 << 30)
+        try:
+            load = lambda: self.client(direction, tunnel.port, 1, size)  # noqa: E731
+            return {"% of the CPU": profiling.share(tunnel.pids, load, RESUMING, "schedule_fill", self.folder)}
+        except profiling.NoProfile as e:
+            raise Missing(str(e))
 
     def echo(self, tunnel, size):
         done = self.client("echo", tunnel.port, size, 2000 if self.quick else 10000)
@@ -229,6 +242,7 @@ LOADS = [
     ("1 stream down", lambda b, t: b.bulk(t, "down", 1), False),
     ("8 streams up", lambda b, t: b.bulk(t, "up", 8), False),
     ("8 streams down", lambda b, t: b.bulk(t, "down", 8), False),
+    *[(f"resuming, 1 stream {way}", lambda b, t, way=way: b.resuming(t, way), False) for way in ("up", "down")],
     *[(f"echo {name}", lambda b, t, size=size: b.echo(t, size), False) for name, size in ECHO_SIZES.items()],
     ("connections, 1 at a time", lambda b, t: b.conns(t, 1), False),
     ("connections, 16 at a time", lambda b, t: b.conns(t, 16), False),
@@ -244,6 +258,7 @@ LOADS = [
 # What culvert is held to: (group, metric): (factor, against or None for an absolute bound, True when more is better)
 GOALS = {
     **{(f"{n} {way}", "CPU s/GB"): (0.6, "haproxy", False) for n in ("1 stream", "8 streams") for way in ("up", "down")},
+    **{(f"resuming, 1 stream {way}", "% of the CPU"): (5, None, False) for way in ("up", "down")},
     **{(f"echo {name}", metric): (0.8, "haproxy", False) for name in ECHO_SIZES for metric in ("p50 µs", "p99 µs")},
     ("connections, 1 at a time", "per second"): (0.4, "raw", True),
     ("connections, 16 at a time", "per second"): (0.5, "raw", True),
