@@ -22,7 +22,7 @@ from pathlib import Path
 import profiling
 import repair
 import tunnels
-from tunnels import Culvert, HaproxyPair, Proc, Raw, StunnelPair
+from tunnels import Copy, Culvert, HaproxyPair, Proc, Raw, StunnelPair
 from testenv.proc import NotReady, cpu_seconds, rss_kib
 
 RTT_MS = 100
@@ -189,7 +189,7 @@ class Bench:
             tunnel.stop()
 
     def raw_long_line(self):
-        tunnel = Raw(self.folder / "raw-long", self.tools, self.target)
+        tunnel = Raw(self.place(Raw), self.tools, self.target)
         tunnel.port = tunnel.hop(self.target, RTT_MS)
         return tunnel
 
@@ -364,7 +364,8 @@ def options(argv):
     parser.add_argument("--quick", action="store_true", help="one round with small loads: a look, not a figure")
     parser.add_argument("--rounds", type=int, help="default 5; 1 with --quick")
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="loads whose name holds TEXT")
-    parser.add_argument("--tunnels", help="comma-separated choice of raw, haproxy, stunnel, culvert and peers")
+    parser.add_argument("--tunnels", help="comma-separated choice of raw, haproxy, stunnel, culvert, "
+                        "peers, and copy: one process that only copies, the floor of what stands in between")
     parser.add_argument("--json", metavar="FILE", help="write every figure there")
     return parser.parse_args(argv)
 
@@ -380,7 +381,7 @@ def choose(arguments):
         kinds.append(tunnels.PEERS[name])
     kinds.append(Culvert)
     wanted = arguments.tunnels.split(",") if arguments.tunnels else [kind.name for kind in kinds]
-    return [kind for kind in kinds if kind.name in wanted]
+    return [kind for kind in [*kinds, Copy] if kind.name in wanted]
 
 
 def main(argv):

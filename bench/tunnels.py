@@ -74,6 +74,19 @@ class Raw(Tunnel):
         self.port, self.udp_port = far_port, self.target
 
 
+class Copy(Tunnel):
+    """One process that copies and encrypts nothing."""
+    name = "copy"
+
+    def start_far(self):
+        self.far_port = self.target
+
+    def start_near(self, far_port):
+        self.port = free_port()
+        copy = self.spawn("copy", [self.tools / "bench-road", far_port, 0, self.port], None)
+        copy.wait_for("its port", lambda: copy.output().strip())
+
+
 def certificate(folder):
     """A self-signed certificate for the pairs that need one; (certificate, key, both in one file)."""
     cert, key, both = folder / "cert.pem", folder / "key.pem", folder / "both.pem"
