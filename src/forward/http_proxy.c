@@ -5,42 +5,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "forward/caller.h"
 #include "forward/http_request.h"
 #include "link/head.h"
+#include "wire/scan.h"
 
 struct http_proxy {
     struct forward *fw;
     struct socks_way way;
     char *login; // "Basic …", owned, wiped
-    struct list callers;
-    unsigned count;
+    struct callers callers;
 };
 
-struct caller {
-    struct list node;
+struct http_caller {
+    struct caller caller; // first
     struct http_proxy *p;
-    struct link *link;
     struct head_reader reader;
     struct addr origin;
-    struct wake wake;
-    struct timer deadline;
-    bool ending; // a refusal is on its way out
-    struct grave grave;
 };
-
-static void bury(struct grave *g) { free(container_of(g, struct caller, grave)); }
-
-// The link has another owner, or is closed, by then.
-static void drop(struct caller *c)
-{
-    struct worker *w = c->p->fw->w;
-    head_fini(&c->reader);
-    wake_cancel(&c->wake);
-    timer_stop(w, &c->deadline);
-    list_del(&c->node);
-    c->p->count--;
-    worker_bury(w, &c->grave, bury);
-}
 
 static void say(struct link *l, const char *status, const char *headers, const char *text)
 {
@@ -50,12 +32,10 @@ static void say(struct link *l, const char *status, const char *headers, const c
     link_send(l, buf_copy(&l->w->pool, out, n < (int)sizeof(out) ? (size_t)n : sizeof(out) - 1));
 }
 
-static void refuse(struct caller *c, const char *status, const char *headers, const char *text)
+static void refuse(struct http_caller *c, const char *status, const char *headers, const char *text)
 {
-    say(c->link, status, headers, text);
-    c->ending = true;
-    link_shut(c->link, SHUT_END);
-    timer_set(c->p->fw->w, &c->deadline, 3000);
+    say(c->caller.link, status, headers, text);
+    caller_refuse(&c->caller);
 }
 
 // What was asked for ----------------------------------------------------------------------------------------------
@@ -182,25 +162,25 @@ static void answer_plain(struct conduit *c, const struct err *err, const struct 
         answer_failure(c, err);
 }
 
-static void connect_to(struct caller *c, const struct socks_dest *dest, struct buf *early, const struct http_head *h)
+static void connect_to(struct http_caller *c, const struct socks_dest *dest, struct buf *early, const struct http_head *h)
 {
     static const struct conduit_ops connect_ops = {.answer = answer_connect}, plain_ops = {.answer = answer_plain};
     char text[320];
     struct bufq rest = {0};
     struct http_proxy *p = c->p;
     struct socks_dest to = *dest;
-    snprintf(text, sizeof(text), strchr(to.host, ':') ? "[%s]:%u" : "%s:%u", to.host, to.port);
+    scan_host_port_text(text, sizeof(text), to.host, to.port);
     struct buf *head = c->reader.text;
     size_t used = c->reader.used;
     c->reader.text = NULL;
     if (head->len > used)
         bufq_push(&rest, buf_copy(&p->fw->w->pool, buf_data(head) + used, head->len - used));
     head_rest(&c->reader, &rest);
-    struct link *link = http_request_over(c->link, &rest, h); // before the text goes that the head points into
+    struct link *link = http_request_over(c->caller.link, &rest, h); // before the text goes that the head points into
     buf_put(head);
     struct conduit_ask ask = {.kind = "http", .caller = link, .origin = c->origin, .dest = text, .early = early,
                               .ops = h ? &plain_ops : &connect_ops};
-    drop(c);
+    caller_drop(&c->caller);
     p->way.connect(p->way.owner, &ask, &to);
 }
 
@@ -213,7 +193,7 @@ static bool is_known(const struct http_proxy *p, const struct http_head *h)
 }
 
 // True: the caller is gone from here.
-static bool asked(struct caller *c, const struct http_head *h)
+static bool asked(struct http_caller *c, const struct http_head *h)
 {
     struct socks_dest dest;
     struct http_text authority, path;
@@ -239,54 +219,31 @@ static bool asked(struct caller *c, const struct http_head *h)
     return false;
 }
 
-static void on_wake(struct wake *wake)
+static enum caller_heard hear(struct caller *caller)
 {
-    struct caller *c = container_of(wake, struct caller, wake);
+    struct http_caller *c = container_of(caller, struct http_caller, caller);
     struct http_head h;
     const char *why = NULL;
-    struct buf *b;
-    enum link_status s = LINK_OK;
-    if (!c->ending) {
-        s = head_read(&c->reader, c->link, true, &h, &why);
-        if (s == LINK_OK && asked(c, &h))
-            return;
-        if (s == LINK_FAILED && why)
-            refuse(c, "400 Bad Request", "", why);
-        else if (s == LINK_AGAIN)
-            return;
-    }
-    while (c->ending && (s = link_recv(c->link, &b)) == LINK_OK)
-        buf_put(b);
+    enum link_status s = head_read(&c->reader, caller->link, true, &h, &why);
     if (s == LINK_AGAIN)
-        return;
-    link_close(c->link);
-    drop(c);
+        return CALLER_WAITS;
+    if (s == LINK_OK && asked(c, &h))
+        return CALLER_IS_GONE;
+    if (s == LINK_FAILED && why)
+        refuse(c, "400 Bad Request", "", why);
+    return CALLER_ENDED;
 }
 
-static void on_deadline(struct timer *timer)
-{
-    struct caller *c = container_of(timer, struct caller, deadline);
-    link_close(c->link);
-    drop(c);
-}
+static void fini(struct caller *caller) { head_fini(&container_of(caller, struct http_caller, caller)->reader); }
 
 void http_proxy_accept(struct http_proxy *p, struct link *link, const struct addr *origin)
 {
-    struct caller *c = p->count < HTTP_PROXY_CALLERS_MAX ? calloc(1, sizeof(*c)) : NULL;
-    if (!c) {
-        link_close(link);
+    struct caller *caller = caller_new(&p->callers, sizeof(struct http_caller), link);
+    if (!caller)
         return;
-    }
+    struct http_caller *c = container_of(caller, struct http_caller, caller);
     c->p = p;
-    c->link = link;
     c->origin = *origin;
-    wake_init(&c->wake, on_wake);
-    timer_init(&c->deadline, on_deadline);
-    timer_set(p->fw->w, &c->deadline, HTTP_PROXY_MS);
-    list_push(&p->callers, &c->node);
-    p->count++;
-    link_own(link, &c->wake);
-    wake_post(p->fw->w, &c->wake);
 }
 
 struct http_proxy *http_proxy_new(struct forward *fw, const struct socks_way *way, const char *login)
@@ -301,7 +258,8 @@ struct http_proxy *http_proxy_new(struct forward *fw, const struct socks_way *wa
     }
     p->fw = fw;
     p->way = *way;
-    list_init(&p->callers);
+    p->callers = (struct callers){.w = fw->w, .max = HTTP_PROXY_CALLERS_MAX, .ms = HTTP_PROXY_MS, .hear = hear, .fini = fini};
+    list_init(&p->callers.list);
     return p;
 }
 
@@ -309,11 +267,7 @@ void http_proxy_free(struct http_proxy *p)
 {
     if (!p)
         return;
-    list_each(&p->callers, it) {
-        struct caller *c = list_entry(it, struct caller, node);
-        link_close(c->link);
-        drop(c);
-    }
+    callers_end(&p->callers);
     if (p->login)
         OPENSSL_cleanse(p->login, strlen(p->login));
     free(p->login);

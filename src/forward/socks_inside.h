@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inside of the SOCKS5 server, shared by the sources that make it up; nobody else includes it. Owned by the server.
 #pragma once
+#include "forward/caller.h"
 #include "forward/socks.h"
 
 struct socks_server {
     struct forward *fw;
     struct socks_way way;
     char *login; // owned, wiped
-    struct list callers, assocs, far_assocs;
-    unsigned caller_count, assoc_count;
+    struct callers callers;
+    struct list assocs, far_assocs;
+    unsigned assoc_count;
 };
 
 // Takes over the caller's link: says where to send datagrams (the reply to `asked`), and lives until the link ends. False:

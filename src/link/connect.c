@@ -6,6 +6,7 @@
 #include <string.h>
 #include "core/log.h"
 #include "link/head.h"
+#include "wire/scan.h"
 #include "wire/skip.h"
 
 #define INTERIM_MAX 8 // 1xx answers before the final one
@@ -287,7 +288,7 @@ struct link *connect_over(struct link *below, const struct connect_options *o)
     c->auth = o->auth;
     if (!c->proxy || !c->host)
         abort();
-    snprintf(c->target, sizeof(c->target), strchr(c->host, ':') ? "[%s]:%u" : "%s:%u", c->host, c->port);
+    scan_host_port_text(c->target, sizeof(c->target), c->host, c->port);
     if (c->auth)
         auth_begin(c->auth, &c->link);
     if (!host_ok(c->host) || strlen(c->host) > 255) {
