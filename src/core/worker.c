@@ -208,9 +208,24 @@ static void on_trim(struct timer *t)
         timer_set(w, t, POOL_TRIM_MS);
 }
 
+static void fill_random(void *out, size_t len)
+{
+    for (uint8_t *p = out; len > 0;) {
+        ssize_t n = getrandom(p, len, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            fputs("culvert: no random bytes from the system\n", stderr);
+            abort();
+        }
+        p += n;
+        len -= (size_t)n;
+    }
+}
+
 static void init_common(struct worker *w, unsigned k, unsigned n)
 {
-    *w = (struct worker){.k = k, .n = n};
+    *w = (struct worker){.k = k, .n = n, .fill_random = fill_random};
     pool_init(&w->pool);
     timer_init(&w->trim, on_trim);
     list_init(&w->wakes);
@@ -277,29 +292,14 @@ void worker_fini(struct worker *w)
 
 // --- random bytes
 
-static void fill_random(void *out, size_t len)
-{
-    for (uint8_t *p = out; len > 0;) {
-        ssize_t n = getrandom(p, len, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            fputs("culvert: no random bytes from the system\n", stderr);
-            abort();
-        }
-        p += n;
-        len -= (size_t)n;
-    }
-}
-
 void worker_random(struct worker *w, void *out, size_t len)
 {
     if (len > sizeof(w->random) / 4) {
-        fill_random(out, len);
+        w->fill_random(out, len);
         return;
     }
     if (w->random_left < len) {
-        fill_random(w->random, sizeof(w->random));
+        w->fill_random(w->random, sizeof(w->random));
         w->random_left = sizeof(w->random);
     }
     uint8_t *from = w->random + sizeof(w->random) - w->random_left;

@@ -55,6 +55,7 @@ struct worker {
     uint32_t heap_len, heap_cap;
     uint8_t random[1024]; // unpredictable bytes not handed out yet
     uint32_t random_left;
+    void (*fill_random)(void *out, size_t len); // the system's; a simulation has its own
     void *role; // the relay or the agent that owns this worker
 };
 

@@ -317,7 +317,6 @@ static void start_far(struct leg *leg)
 {
     static const uint8_t id[16];
     session_init(&leg->far, &leg->world->w, false, id, &relay_ops, leg, &leg->world->relay_budget[leg->agent]);
-    leg->far.streams.seed = seed_now | 1;
     leg->known = leg->is_here = false;
 }
 
@@ -326,7 +325,6 @@ static void start_near(struct leg *leg)
     static const uint8_t id[16];
     struct agent *a = &leg->world->agent[leg->agent];
     session_init(&leg->near, &leg->world->w, true, id, &agent_ops, leg, &a->budget);
-    leg->near.streams.seed = seed_now | 1;
     leg->near.meet = &a->meet;
 }
 
@@ -691,7 +689,6 @@ static void set_up(struct world *world)
     budget_init(&world->root, SIZE_MAX / 2, NULL);
     for (unsigned r = 0; r < world->relays; r++) {
         meet_init(&world->meet[r], &world->w, KEEP_MS);
-        world->meet[r].ties.seed = seed_now | 1;
     }
     for (unsigned a = 0; a < AGENTS; a++) {
         struct agent *agent = &world->agent[a];
@@ -699,7 +696,6 @@ static void set_up(struct world *world)
         budget_init(&world->relay_budget[a], tiny ? 80000 + below(200000) : 256u << 20, &world->root);
         meet_init(&agent->meet, &world->w, 10 * KEEP_MS);
         meet_start_limbo(&agent->meet, &agent_ops, &world->leg[a][0], &agent->budget);
-        agent->meet.ties.seed = agent->meet.done.seed = agent->meet.limbo.streams.seed = seed_now | 1;
         agent->favourite = (unsigned)below(world->relays);
         for (unsigned r = 0; r < world->relays; r++) {
             world->leg[a][r] = (struct leg){.world = world, .agent = a, .relay = r};
@@ -733,10 +729,12 @@ static void tear_down(struct world *world)
 
 static void schedule(struct world *world, uint64_t seed, unsigned relays)
 {
-    seed_now = rng_state = seed;
+    seed_now = rng_state = inner_state = seed;
     struct worker w = world->w;
     memset(world, 0, sizeof *world);
     world->w = w;
+    world->w.fill_random = fill_by_seed;
+    world->w.random_left = 0;
     list_init(&world->w.wakes);
     list_init(&world->w.late);
     list_init(&world->w.graves);

@@ -10,15 +10,24 @@
 #include <stdlib.h>
 
 static uint64_t seed_now;
-static uint64_t rng_state;
+static uint64_t rng_state, inner_state; // the schedule's, and what the sessions themselves draw
 
 // splitmix64
-static inline uint64_t rnd(void)
+static inline uint64_t rnd_from(uint64_t *state)
 {
-    uint64_t z = rng_state += 0x9e3779b97f4a7c15u;
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     return z ^ z >> 31;
+}
+
+static inline uint64_t rnd(void) { return rnd_from(&rng_state); }
+
+// For the worker's random bytes: hash seeds, jitter, ids.
+static inline void fill_by_seed(void *out, size_t len)
+{
+    for (uint8_t *at = out; len; at++, len--)
+        *at = (uint8_t)rnd_from(&inner_state);
 }
 
 static inline uint64_t below(uint64_t n) { return rnd() % n; }

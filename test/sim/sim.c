@@ -339,7 +339,6 @@ static void start_session(struct world *world, unsigned i)
     bool is_agent = i == 0 || i == 3;
     bool is_switch = world->session_count == 4 && !is_agent;
     session_init(&world->s[i], &world->w, is_agent, id, is_switch ? &relay_ops : &end_ops, world, &world->budget[i]);
-    world->s[i].streams.seed = seed_now | 1; // the order of a walk is the seed's too
     world->live[i] = true;
 }
 
@@ -807,10 +806,12 @@ static void tear_down(struct world *world)
 
 static void schedule(struct world *world, uint64_t seed, bool with_switch)
 {
-    seed_now = rng_state = seed;
+    seed_now = rng_state = inner_state = seed;
     struct worker w = world->w;
     memset(world, 0, sizeof *world);
     world->w = w;
+    world->w.fill_random = fill_by_seed;
+    world->w.random_left = 0;
     list_init(&world->w.wakes);
     list_init(&world->w.late);
     list_init(&world->w.graves);
