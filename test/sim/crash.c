@@ -13,47 +13,27 @@
 #include "core/worker.h"
 #include "session/meet.h"
 #include "session/stream.h"
-
-#define SIM_NAME "crash"
+#include "apps.h"
 #include "fate.h"
 
 #define AGENTS 2
 #define RELAYS_MAX 2
-#define PAIRS_MAX 12
+#define CALLS_MAX 12
 #define STEPS_STORM 900
 #define STEPS_CALM 200000
 #define KEEP_MS 60000
+#define STALL_MAX 100 // steps
 
 static bool verbose;
 
 // World --------------------------------------------------------------------------------------------------------
 
-enum ending { END_FIN, END_ABORT, END_CLOSE };
-
 struct world;
-struct pair;
 
-struct app { // one end of one stream
-    struct world *world;
-    struct pair *pair;
-    int dir; // 0: the opener
-    struct link *l;
-    struct wake wake;
-    bool ready; // nothing is owed to it
-    bool is_open, fin_sent, got_end, failed, aborted, closed;
-    enum err_why why;
-    enum ending ending;
-    uint64_t total, sent, got;
-    uint32_t stall; // steps it does not read
-};
-
-struct pair {
-    uint64_t key;
-    struct app end[2];
+struct call {
+    struct pair pair;
     unsigned from, to; // agents
-    bool datagram, accepts, refused;
-    uint32_t dials, answer_in;
-    struct stream *asked;
+    uint32_t dials;
 };
 
 struct leg { // an agent's way to a relay: one carrier at a time
@@ -80,100 +60,13 @@ struct world {
     struct meet meet[RELAYS_MAX];
     struct leg leg[AGENTS][RELAYS_MAX];
     unsigned relays;
-    struct pair pair[PAIRS_MAX];
-    unsigned pairs, pairs_wanted;
+    struct call call[CALLS_MAX];
+    unsigned calls, calls_wanted;
     bool storm;
     uint64_t crashes, resumed;
 };
 
-// Applications: they act only when they are owed nothing, so that a missing wake shows as a hang ---------------------
-
-static void on_wake(struct wake *wake) { container_of(wake, struct app, wake)->ready = true; }
-
-static void app_start(struct app *a, struct stream *st)
-{
-    a->l = stream_link(st);
-    stream_set_user(st, a);
-    a->ready = true;
-    wake_init(&a->wake, on_wake);
-    link_own(a->l, &a->wake);
-}
-
-static void app_close(struct app *a)
-{
-    if (!a->closed && a->l)
-        link_close(a->l);
-    wake_cancel(&a->wake);
-    a->closed = true;
-    a->l = NULL;
-}
-
-static void app_failed(struct app *a)
-{
-    a->failed = true;
-    a->why = a->l->err.why;
-    app_close(a);
-}
-
-static void app_read(struct app *a)
-{
-    struct buf *b;
-    switch (link_recv(a->l, &b)) {
-    case LINK_OK:
-        for (uint32_t i = 0; i < b->len; i++)
-            if (buf_data(b)[i] != pattern(a->pair->key, !a->dir, a->got + i))
-                fail("pair %" PRIu64 ": byte %" PRIu64 " is wrong", a->pair->key, a->got + i);
-        a->got += b->len;
-        buf_put(b);
-        return;
-    case LINK_END:
-        if (!a->got_end && a->got != a->pair->end[!a->dir].sent)
-            fail("pair %" PRIu64 ": end after %" PRIu64 " bytes", a->pair->key, a->got);
-        a->got_end = true;
-        return;
-    case LINK_FAILED:
-        app_failed(a);
-        return;
-    case LINK_AGAIN:
-        return;
-    }
-}
-
-static void app_finish_sending(struct app *a)
-{
-    if (a->ending == END_FIN) {
-        link_shut(a->l, SHUT_END);
-        a->fin_sent = true;
-        return;
-    }
-    a->aborted = true;
-    if (a->ending == END_ABORT)
-        link_shut(a->l, SHUT_ABORT);
-    app_close(a);
-}
-
-// True: it sent something.
-static bool app_write(struct app *a)
-{
-    if (a->fin_sent)
-        return false;
-    if (a->sent == a->total) {
-        app_finish_sending(a);
-        return true;
-    }
-    if (link_room(a->l) == 0)
-        return false;
-    uint64_t n = 1 + below(chance(50) ? 200 : BUF_ROOM);
-    if (n > a->total - a->sent)
-        n = a->total - a->sent;
-    struct buf *b = buf_get(&a->world->w.pool);
-    for (uint64_t i = 0; i < n; i++)
-        buf_data(b)[i] = pattern(a->pair->key, a->dir, a->sent + i);
-    b->len = (uint32_t)n;
-    link_send(a->l, b);
-    a->sent += n;
-    return true;
-}
+// Datagrams ----------------------------------------------------------------------------------------------------
 
 static void app_dgram(struct app *a)
 {
@@ -192,80 +85,38 @@ static void on_dgram(struct session *s, struct stream *st, const uint8_t *data, 
         fail("pair %" PRIu64 ": a datagram of another flow", a->pair->key);
 }
 
-static void app_wait(struct app *a, enum link_status status)
-{
-    if (status == LINK_OK) {
-        a->is_open = true;
-    } else if (status == LINK_FAILED) {
-        app_failed(a);
-    } else if (a->pair->datagram || a->dir || a->sent == a->total || !chance(30) || !app_write(a)) { // else: early data
-        a->ready = false;
-        if (a->dir == 0 && a->ending == END_CLOSE && chance(2)) { // gives up while it waits
-            a->aborted = true;
-            app_close(a);
-        }
-    }
-}
-
-static void app_step_dgram(struct app *a)
-{
-    if (chance(30))
-        app_dgram(a);
-    if (!a->closed && err_is(&a->l->err))
-        app_failed(a);
-}
-
 static void app_step(struct app *a)
 {
-    if (!a->l || a->closed || !a->ready)
+    if (!app_may_act(a))
         return;
     if (!a->is_open) {
-        app_wait(a, link_open(a->l));
-        return;
+        app_open(a);
+    } else if (!a->pair->datagram) {
+        app_move(a, STALL_MAX);
+    } else {
+        if (chance(30))
+            app_dgram(a);
+        app_check(a);
     }
-    if (a->pair->datagram) {
-        app_step_dgram(a);
-        return;
-    }
-    bool moved = chance(50) && app_write(a);
-    if (a->closed || a->stall) {
-        a->stall -= a->stall > 0;
-        return;
-    }
-    if (chance(1))
-        a->stall = (uint32_t)below(100);
-    uint64_t got = a->got;
-    bool had_end = a->got_end;
-    app_read(a);
-    if (a->closed)
-        return;
-    moved |= got != a->got || had_end != a->got_end;
-    if (a->got_end && a->fin_sent) {
-        app_close(a);
-        return;
-    }
-    if (!moved && !a->fin_sent) // it might just not have tried
-        moved = app_write(a);
-    if (!moved && !a->closed)
-        a->ready = false;
 }
 
 // Agents and relays ---------------------------------------------------------------------------------------------
 
-static struct pair *pair_of(struct world *world, const uint8_t uid[16])
+static struct call *call_of(struct world *world, const uint8_t uid[16])
 {
     uint64_t key = get64(uid);
-    if (key == 0 || key > world->pairs)
+    if (key == 0 || key > world->calls)
         fail("a stream nobody opened");
-    return &world->pair[key - 1];
+    return &world->call[key - 1];
 }
 
 // The service is dialled: once, unless the first time it was refused.
 static void on_open_agent(struct session *s, struct stream *st, const struct frame_open *open)
 {
     struct leg *leg = s->owner;
-    struct pair *p = pair_of(leg->world, open->uid);
-    if (p->dials++ && !p->refused)
+    struct call *call = call_of(leg->world, open->uid);
+    struct pair *p = &call->pair;
+    if (call->dials++ && !p->refused)
         fail("pair %" PRIu64 " was dialled twice", p->key);
     if (open->flags & OPEN_CONTINUE)
         fail("pair %" PRIu64 ": a stream that goes on was dialled", p->key);
@@ -282,17 +133,17 @@ static void on_open_relay(struct session *s, struct stream *st, const struct fra
 {
     struct leg *leg = s->owner;
     struct world *world = leg->world;
-    struct pair *p = pair_of(world, open->uid);
-    uint8_t pin[2][32] = {{(uint8_t)(1 + p->from)}, {(uint8_t)(1 + p->to)}};
+    struct call *call = call_of(world, open->uid);
+    uint8_t pin[2][32] = {{(uint8_t)(1 + call->from)}, {(uint8_t)(1 + call->to)}};
     bool back = open->flags & OPEN_BACK;
-    if (leg->agent != (back ? p->to : p->from) || (back && memcmp(open->identity, pin[0], 32) != 0))
-        fail("pair %" PRIu64 ": asked for by who has no part in it", p->key);
-    struct leg *peer = &world->leg[back ? p->from : p->to][leg->relay];
+    if (leg->agent != (back ? call->to : call->from) || (back && memcmp(open->identity, pin[0], 32) != 0))
+        fail("pair %" PRIu64 ": asked for by who has no part in it", call->pair.key);
+    struct leg *peer = &world->leg[back ? call->from : call->to][leg->relay];
     switch (meet_pair(&world->meet[leg->relay], st, open, pin[0], pin[1])) {
     case MEET_PAIRED:
         return;
     case MEET_REFUSED:
-        fail("pair %" PRIu64 ": both opened it", p->key);
+        fail("pair %" PRIu64 ": both opened it", call->pair.key);
     case MEET_NONE:
         break;
     }
@@ -511,55 +362,23 @@ static void leave_dead(struct world *world, unsigned a)
 
 // Schedules ----------------------------------------------------------------------------------------------------
 
-static void make_app(struct world *world, struct pair *p, int dir)
-{
-    static const uint64_t sizes[] = {0, 1, 100, 16328, 16329, 40000, 300000};
-    struct app *a = &p->end[dir];
-    unsigned how = (unsigned)below(100);
-    *a = (struct app){.world = world, .pair = p, .dir = dir};
-    a->ending = how < 75 ? END_FIN : how < 88 ? END_ABORT : END_CLOSE;
-    a->total = p->datagram ? below(40) : chance(40) ? sizes[below(7)] : below(60000);
-    if (p->datagram && a->ending == END_FIN)
-        a->ending = END_ABORT;
-    wake_init(&a->wake, on_wake);
-}
-
-static void open_pair(struct world *world)
+static void open_call(struct world *world)
 {
     unsigned from = (unsigned)below(AGENTS), r = world->agent[from].favourite;
     struct leg *leg = &world->leg[from][r];
     if (!leg->up[0])
         return;
-    struct pair *p = &world->pair[world->pairs++];
-    *p = (struct pair){.key = world->pairs, .datagram = chance(15), .accepts = chance(85)};
-    p->from = from;
-    p->to = chance(95) ? !from : from;
-    p->answer_in = (uint32_t)below(chance(50) ? 3 : chance(90) ? 100 : 3000); // also longer than the storm
-    make_app(world, p, 0);
-    make_app(world, p, 1);
+    struct call *call = &world->call[world->calls++];
+    struct pair *p = &call->pair;
+    *call = (struct call){.pair.key = world->calls, .from = from};
+    p->datagram = chance(15);
+    p->accepts = chance(85);
+    call->to = chance(95) ? !from : from;
+    pair_plan(p, &world->w);
     struct frame_open open = {.kind = OPEN_SERVICE, .datagram = p->datagram};
     put64(open.uid, p->key);
-    snprintf(open.host, sizeof open.host, "service@a%u", p->to);
+    snprintf(open.host, sizeof open.host, "service@a%u", call->to);
     app_start(&p->end[0], session_open(&leg->near, &open));
-}
-
-static void answer_step(struct pair *p)
-{
-    if (!p->asked || p->answer_in-- > 0)
-        return;
-    struct app *a = &p->end[1];
-    struct stream *st = p->asked;
-    p->asked = NULL;
-    if (a->closed)
-        return;
-    if (p->accepts) {
-        stream_accept(st, NULL);
-        a->ready = true;
-    } else {
-        p->refused = true;
-        stream_refuse(st, WHY_REFUSED, "no");
-        app_close(a);
-    }
 }
 
 static void tick(struct world *world)
@@ -587,12 +406,13 @@ static void step(struct world *world)
         if (chance(2))
             leave_dead(world, a);
     }
-    for (unsigned i = 0; i < world->pairs; i++) {
-        answer_step(&world->pair[i]);
-        app_step(&world->pair[i].end[below(2)]);
+    for (unsigned i = 0; i < world->calls; i++) {
+        struct pair *p = &world->call[i].pair;
+        pair_answer(p);
+        app_step(&p->end[below(2)]);
     }
-    if (world->pairs < world->pairs_wanted && chance(8))
-        open_pair(world);
+    if (world->calls < world->calls_wanted && chance(8))
+        open_call(world);
     if (world->storm && below(200) == 0)
         kill_relay(world);
     if (world->storm && below(300) == 0)
@@ -606,12 +426,11 @@ static void step(struct world *world)
 
 static bool is_quiet(struct world *world)
 {
-    if (world->pairs < world->pairs_wanted)
+    if (world->calls < world->calls_wanted)
         return false;
-    for (unsigned i = 0; i < world->pairs; i++)
-        for (int d = 0; d < 2; d++)
-            if (world->pair[i].end[d].l)
-                return false;
+    for (unsigned i = 0; i < world->calls; i++)
+        if (!pair_is_over(&world->call[i].pair))
+            return false;
     for (unsigned a = 0; a < AGENTS; a++) {
         for (unsigned r = 0; r < world->relays; r++)
             if (world->leg[a][r].near.stream_count || world->leg[a][r].far.stream_count)
@@ -649,38 +468,16 @@ static void hang(struct world *world)
         fprintf(stderr, " agent %u: ties %u, budget %zu, at the relays %zu\n", a, world->agent[a].meet.ties.count,
                 world->agent[a].budget.used, world->relay_budget[a].used);
     }
-    for (unsigned i = 0; i < world->pairs; i++)
-        for (int d = 0; d < 2; d++) {
-            struct app *p = &world->pair[i].end[d];
-            if (p->l)
-                fprintf(stderr, "  pair %u end %d: open %d ready %d sent %" PRIu64 "/%" PRIu64 " got %" PRIu64 " fin %d end %d\n",
-                        i + 1, d, p->is_open, p->ready, p->sent, p->total, p->got, p->fin_sent, p->got_end);
-        }
+    for (unsigned i = 0; i < world->calls; i++)
+        pair_show(&world->call[i].pair);
     fail("hang");
 }
 
-static void check_end(struct pair *p, int dir)
+// Never opened, for nobody was there.
+static bool found_nobody(const struct pair *p)
 {
-    struct app *a = &p->end[dir], *b = &p->end[!dir];
-    bool absent = p->end[0].failed && p->end[0].why == WHY_ABSENT && !p->end[0].is_open;
-    if (p->datagram || a->aborted || absent) // what was never opened: nobody was there
-        return;
-    if (p->refused) {
-        if (dir == 0 && (!a->failed || a->why != WHY_REFUSED))
-            fail("pair %" PRIu64 ": the refusal did not arrive", p->key);
-        return;
-    }
-    if (dir == 1 && !p->dials)
-        return; // aborted before it was asked
-    if (b->aborted) { // an abort travels behind the data, unless it came before the answer
-        if (!a->failed && !(a->got_end && a->fin_sent))
-            fail("pair %" PRIu64 " end %d: the abort did not arrive", p->key, dir);
-        if (b->is_open && a->got != b->sent)
-            fail("pair %" PRIu64 " end %d (why %d): %" PRIu64 " of %" PRIu64 " bytes before the abort", p->key, dir, a->why,
-                 a->got, b->sent);
-    } else if (!a->got_end || a->got != b->total) {
-        fail("pair %" PRIu64 " end %d (why %d): got %" PRIu64 " of %" PRIu64, p->key, dir, a->why, a->got, b->total);
-    }
+    const struct app *opener = &p->end[0];
+    return opener->failed && opener->why == WHY_ABSENT && !opener->is_open;
 }
 
 static void set_up(struct world *world)
@@ -729,12 +526,10 @@ static void tear_down(struct world *world)
 
 static void schedule(struct world *world, uint64_t seed, unsigned relays)
 {
-    seed_now = rng_state = inner_state = seed;
     struct worker w = world->w;
     memset(world, 0, sizeof *world);
     world->w = w;
-    world->w.fill_random = fill_by_seed;
-    world->w.random_left = 0;
+    fate_start("crash", seed, &world->w);
     list_init(&world->w.wakes);
     list_init(&world->w.late);
     list_init(&world->w.graves);
@@ -742,7 +537,7 @@ static void schedule(struct world *world, uint64_t seed, unsigned relays)
     world->w.now_ms = 1000;
     world->storm = true;
     world->relays = relays;
-    world->pairs_wanted = 1 + (unsigned)below(chance(80) ? 4 : PAIRS_MAX);
+    world->calls_wanted = 1 + (unsigned)below(chance(80) ? 4 : CALLS_MAX);
     set_up(world);
     uint64_t storm = below(STEPS_STORM);
     for (uint64_t i = 0; i < storm; i++)
@@ -753,10 +548,9 @@ static void schedule(struct world *world, uint64_t seed, unsigned relays)
             hang(world);
         step(world);
     }
-    for (unsigned i = 0; i < world->pairs; i++) {
-        check_end(&world->pair[i], 0);
-        check_end(&world->pair[i], 1);
-    }
+    for (unsigned i = 0; i < world->calls; i++)
+        if (!found_nobody(&world->call[i].pair))
+            pair_check(&world->call[i].pair);
     tear_down(world);
 }
 
