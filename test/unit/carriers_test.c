@@ -4,24 +4,7 @@
 #include "half.h"
 #include "session/carrier.h"
 
-#define ONE_MB (1024 * 1024)
-
 static struct worker w;
-
-static int setup(void **state)
-{
-    memset(&w, 0, sizeof w);
-    worker_init_bare(&w);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    worker_turn(&w);
-    assert_int_equal(w.pool.out_bytes, 0);
-    worker_fini(&w);
-    return 0;
-}
 
 static void on_output(struct carrier *c) { *(bool *)c->owner = true; }
 
@@ -441,7 +424,7 @@ static void test_what_arrived_counts_even_if_no_ack_returns_in_time(void **state
     half_free(b);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) HALF_TEST(f, &w)
 
 int main(void)
 {

@@ -2,24 +2,7 @@
 // Datagrams of flows: order, time to live, parts, and bounds.
 #include "half.h"
 
-#define ONE_MB (1024 * 1024)
-
 static struct worker w;
-
-static int setup(void **state)
-{
-    memset(&w, 0, sizeof w);
-    worker_init_bare(&w);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    worker_turn(&w);
-    assert_int_equal(w.pool.out_bytes, 0);
-    worker_fini(&w);
-    return 0;
-}
 
 // Two halves with one flow; *st is the opener's.
 static void flow(struct half **a, struct half **b, struct stream **st, size_t budget)
@@ -231,7 +214,7 @@ static void test_none_come_after_the_end(void **state)
     half_free(b);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) HALF_TEST(name, &w)
 
 int main(void)
 {

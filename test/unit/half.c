@@ -4,6 +4,23 @@
 
 uint8_t half_byte(uint64_t at) { return (uint8_t)(at * 131 + (at >> 8) * 17 + (at >> 16) * 7); }
 
+int half_setup(void **state)
+{
+    struct worker *w = *state;
+    memset(w, 0, sizeof *w);
+    worker_init_bare(w);
+    return 0;
+}
+
+int half_teardown(void **state)
+{
+    struct worker *w = *state;
+    worker_turn(w);
+    assert_int_equal(w->pool.out_bytes, 0);
+    worker_fini(w);
+    return 0;
+}
+
 static void own(struct half *h, struct stream *st)
 {
     h->owned = realloc(h->owned, (h->owned_count + 1) * sizeof *h->owned);
@@ -102,6 +119,14 @@ void half_up(struct half *h)
 }
 
 void half_down(struct half *h) { carrier_down(&h->c); }
+
+struct half *half_start(struct worker *w, bool is_agent, size_t budget)
+{
+    struct half *h = half_new(w, is_agent, budget);
+    half_up(h);
+    hear(h);
+    return h;
+}
 
 // Saying ---------------------------------------------------------------------------------------------------------
 

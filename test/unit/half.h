@@ -7,6 +7,7 @@
 #include "session/session.h"
 #include "session/stream.h"
 
+#define ONE_MB (1024 * 1024)
 #define HEARD_MAX 4096
 #define HEARD_BYTES 48
 
@@ -40,7 +41,13 @@ struct half {
     size_t owned_count;
 };
 
+// A test on this bare worker, new for it; afterwards none of its buffers may be out.
+#define HALF_TEST(name, w) cmocka_unit_test_prestate_setup_teardown(name, half_setup, half_teardown, w)
+int half_setup(void **state); // *state: the worker
+int half_teardown(void **state);
+
 struct half *half_new(struct worker *w, bool is_agent, size_t budget);
+struct half *half_start(struct worker *w, bool is_agent, size_t budget); // with a carrier, whose first words are heard
 void half_free(struct half *h); // nothing of it may be left
 void half_up(struct half *h);   // a new carrier; what it says first is still to be heard
 void half_down(struct half *h);

@@ -3,34 +3,7 @@
 // switch_test.c.
 #include "half.h"
 
-#define ONE_MB (1024 * 1024)
-
 static struct worker w;
-
-static int setup(void **state)
-{
-    (void)state;
-    memset(&w, 0, sizeof w);
-    worker_init_bare(&w);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    worker_turn(&w);
-    assert_int_equal(w.pool.out_bytes, 0);
-    worker_fini(&w);
-    return 0;
-}
-
-static struct half *up(bool is_agent)
-{
-    struct half *h = half_new(&w, is_agent, ONE_MB);
-    half_up(h);
-    hear(h);
-    return h;
-}
 
 // Another carrier; what it says first is heard.
 static void again(struct half *h)
@@ -45,7 +18,7 @@ static void again(struct half *h)
 static void test_rule_1_only_early_data_before_opened(void **state)
 {
     (void)state;
-    struct half *h = up(true);
+    struct half *h = half_start(&w, true, ONE_MB);
     struct stream *st = half_open(h, OPEN_TCP);
     assert_int_equal(link_open(stream_link(st)), LINK_AGAIN);
     assert_int_equal(link_room(stream_link(st)), WINDOW_EARLY);
@@ -63,7 +36,7 @@ static void test_rule_1_only_early_data_before_opened(void **state)
 static void test_rule_1_reset_may_follow_open(void **state)
 {
     (void)state;
-    struct half *h = up(true);
+    struct half *h = half_start(&w, true, ONE_MB);
     struct stream *st = half_open(h, OPEN_TCP);
     link_shut(stream_link(st), SHUT_ABORT);
     hear(h);
@@ -76,7 +49,7 @@ static void test_rule_1_reset_may_follow_open(void **state)
 static void test_rule_1_what_comes_before_opened_is_held(void **state)
 {
     (void)state;
-    struct half *h = up(true);
+    struct half *h = half_start(&w, true, ONE_MB);
     struct stream *st = half_open(h, OPEN_TCP);
     struct buf *b;
     hear(h);
@@ -101,7 +74,7 @@ static void test_rule_1_what_comes_before_opened_is_held(void **state)
 static void test_rule_1_opened_goes_first_until_acked(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, 1000);
     half_send(st, 100);
     again(h);
@@ -120,7 +93,7 @@ static void test_rule_1_opened_goes_first_until_acked(void **state)
 static void test_rule_1_opened_again_is_ignored(void **state)
 {
     (void)state;
-    struct half *h = up(true);
+    struct half *h = half_start(&w, true, ONE_MB);
     struct stream *st = half_open_to(h, 1000);
     assert_int_equal(say_opened(h, 1, 0, 50), 0);
     assert_int_equal(say_opened(h, 1, WHY_REFUSED, 0), 0);
@@ -131,7 +104,7 @@ static void test_rule_1_opened_again_is_ignored(void **state)
 static void test_rule_1_fin_never_waits_for_limit(void **state)
 {
     (void)state;
-    struct half *h = up(true);
+    struct half *h = half_start(&w, true, ONE_MB);
     struct stream *st = half_open_to(h, 10);
     half_send(st, 100);
     link_shut(stream_link(st), SHUT_END);
@@ -146,7 +119,7 @@ static void test_rule_1_fin_never_waits_for_limit(void **state)
 static void test_rule_2_known_data_is_acked(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     half_asked(h, 1, 1000);
     say_data(h, 1, 0, 100);
     half_pass_us(&w, ACK_DELAY_US);
@@ -162,7 +135,7 @@ static void test_rule_2_known_data_is_acked(void **state)
 static void test_rule_2_overlap_is_trimmed_and_gap_is_dropped(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, 1000);
     say_data(h, 1, 0, 100);
     say_data(h, 1, 50, 100);
@@ -177,7 +150,7 @@ static void test_rule_2_overlap_is_trimmed_and_gap_is_dropped(void **state)
 static void test_rule_2_rewind_leaves_room_for_a_frame(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     half_asked(h, 1, 1000);
     say_data(h, 1, 0, WINDOW_START); // nobody reads
     again(h);
@@ -190,7 +163,7 @@ static void test_rule_2_rewind_leaves_room_for_a_frame(void **state)
 static void test_rule_2_old_rewind_leaves_limit_alone(void **state)
 {
     (void)state;
-    struct half *h = up(true);
+    struct half *h = half_start(&w, true, ONE_MB);
     struct stream *st = half_open_to(h, 1000);
     half_send(st, 200);
     hear(h);
@@ -206,7 +179,7 @@ static void test_rule_2_old_rewind_leaves_limit_alone(void **state)
 static void test_rule_2_rewind_replaces_limit_by_a_lower_one(void **state)
 {
     (void)state;
-    struct half *h = up(true);
+    struct half *h = half_start(&w, true, ONE_MB);
     struct stream *st = half_open_to(h, 1000);
     half_send(st, 200);
     hear(h);
@@ -225,7 +198,7 @@ static void test_rule_2_rewind_replaces_limit_by_a_lower_one(void **state)
 static void test_rule_2_rewind_repeats_an_unanswered_open(void **state)
 {
     (void)state;
-    struct half *h = up(true);
+    struct half *h = half_start(&w, true, ONE_MB);
     half_open(h, OPEN_TCP);
     hear(h);
     say_rewind(h, 1, 0, 0);
@@ -239,7 +212,7 @@ static void test_rule_2_rewind_repeats_an_unanswered_open(void **state)
 static void test_rule_4_reset_held_until_final(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, 1000);
     enum link_status end;
     say_data(h, 1, 0, 50);
@@ -260,7 +233,7 @@ static void test_rule_4_reset_held_until_final(void **state)
 static void test_rule_4_reset_at_once_has_final_0(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, 1000), *other = half_asked(h, 3, 1000);
     enum link_status end;
     say_data(h, 1, 0, 50);
@@ -280,7 +253,7 @@ static void test_rule_4_reset_at_once_has_final_0(void **state)
 static void test_rule_4_own_abort_travels_behind_the_data(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, 40);
     half_send(st, 100);
     link_shut(stream_link(st), SHUT_ABORT);
@@ -298,7 +271,7 @@ static void test_rule_4_own_abort_travels_behind_the_data(void **state)
 static void test_rule_4_reset_end_discards_and_goes_on_acking(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, 10);
     half_send(st, 100); // RESET waits for data that wait for the window
     link_shut(stream_link(st), SHUT_ABORT);
@@ -318,7 +291,7 @@ static void test_rule_4_reset_end_discards_and_goes_on_acking(void **state)
 static void test_rule_4_reset_of_an_unseen_id_marks_it_seen(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     say_reset(h, 5, WHY_ABORTED, 0);
     hear_late(h);
     assert_true(heard_acked(h, FRAME_ACK, 5) == ACKED_ALL);
@@ -334,7 +307,7 @@ static void test_rule_4_reset_of_an_unseen_id_marks_it_seen(void **state)
 static void test_rule_5_refusal_is_repeated_until_all_acked(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     say_open(h, 1, OPEN_TCP, 1000);
     stream_refuse(h->asked, WHY_DNS, "no such name");
     half_close(h, h->asked);
@@ -358,7 +331,7 @@ static void test_rule_5_refusal_is_repeated_until_all_acked(void **state)
 static void test_rule_5_asker_acks_all_and_again_when_freed(void **state)
 {
     (void)state;
-    struct half *h = up(true);
+    struct half *h = half_start(&w, true, ONE_MB);
     struct stream *st = half_open(h, OPEN_TCP);
     hear_late(h);
     say_opened(h, 1, WHY_POLICY, 0);
@@ -397,7 +370,7 @@ static void say_pong(struct half *h, const struct heard *ping) { say_raw(h, FRAM
 static void test_rule_6_last_ack_goes_again_on_the_next_carrier(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     end_one(h, 1);
     again(h);
     assert_int_equal(heard_acked(h, FRAME_ACK, 1), 1);
@@ -533,7 +506,7 @@ static void test_rule_8_an_abort_needs_no_room(void **state)
 static void test_rule_12_a_freed_stream_acks_its_end_again(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     end_one(h, 1);
     say_fin(h, 1, 0);
     hear_late(h);
@@ -552,7 +525,7 @@ static void test_rule_12_a_freed_stream_acks_its_end_again(void **state)
 static void test_rule_12_freed_only_when_both_ends_are_acked(void **state)
 {
     (void)state;
-    struct half *h = up(false);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, 1000);
     half_send(st, 10);
     link_shut(stream_link(st), SHUT_END);
@@ -565,7 +538,7 @@ static void test_rule_12_freed_only_when_both_ends_are_acked(void **state)
     half_free(h);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) HALF_TEST(name, &w)
 
 int main(void)
 {

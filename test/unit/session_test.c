@@ -3,32 +3,7 @@
 // rules_test.c, datagrams in dgram_test.c.
 #include "half.h"
 
-#define ONE_MB (1024 * 1024)
-
 static struct worker w;
-
-static int setup(void **state)
-{
-    memset(&w, 0, sizeof w);
-    worker_init_bare(&w);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    worker_turn(&w);
-    assert_int_equal(w.pool.out_bytes, 0);
-    worker_fini(&w);
-    return 0;
-}
-
-static struct half *up(bool is_agent, size_t budget)
-{
-    struct half *h = half_new(&w, is_agent, budget);
-    half_up(h);
-    hear(h);
-    return h;
-}
 
 static void pong(struct half *h) { say_raw(h, FRAME_PONG, 0, heard(h, FRAME_PING, 0)->payload, 12); }
 
@@ -37,7 +12,7 @@ static void pong(struct half *h) { say_raw(h, FRAME_PONG, 0, heard(h, FRAME_PING
 // Each half window is read within `us`; a round trip takes 50 ms.
 static void window_grows(uint64_t us, uint64_t times)
 {
-    struct half *h = up(false, 256 * ONE_MB);
+    struct half *h = half_start(&w, false, 256 * ONE_MB);
     struct stream *st = half_asked(h, 1, 0);
     uint64_t at = 0, window = WINDOW_START;
     h->c.live.srtt_us = 50000;
@@ -66,7 +41,7 @@ static void test_window_grows_fourfold_where_it_holds_the_sender_back(void **sta
 
 static void test_window_stays_for_a_slow_reader(void **state)
 {
-    struct half *h = up(false, 256 * ONE_MB);
+    struct half *h = half_start(&w, false, 256 * ONE_MB);
     struct stream *st = half_asked(h, 1, 0);
     uint64_t at = 0;
     h->c.live.srtt_us = 50000;
@@ -83,7 +58,7 @@ static void test_window_stays_for_a_slow_reader(void **state)
 
 static void test_window_grows_only_with_room_in_the_budget(void **state)
 {
-    struct half *h = up(false, WINDOW_START - 1);
+    struct half *h = half_start(&w, false, WINDOW_START - 1);
     struct stream *st = half_asked(h, 1, 0);
     size_t n = WINDOW_START / 4;
     for (size_t at = 0; at < 16 * n; at += n) {
@@ -97,7 +72,7 @@ static void test_window_grows_only_with_room_in_the_budget(void **state)
 
 static void test_limit_is_raised_by_quarters(void **state)
 {
-    struct half *h = up(false, 16 * ONE_MB);
+    struct half *h = half_start(&w, false, 16 * ONE_MB);
     struct stream *st = half_asked(h, 1, 0);
     size_t quarter = WINDOW_START / 4;
     for (size_t at = 0; at < quarter; at += 1024)
@@ -114,7 +89,7 @@ static void test_limit_is_raised_by_quarters(void **state)
 
 static void test_sender_stops_at_the_limit(void **state)
 {
-    struct half *h = up(true, ONE_MB);
+    struct half *h = half_start(&w, true, ONE_MB);
     struct stream *st = half_open_to(h, 1000);
     half_send(st, 5000);
     hear(h);
@@ -134,7 +109,7 @@ static void test_sender_stops_at_the_limit(void **state)
 
 static void test_half_close_leaves_the_other_direction_open(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, 100000);
     enum link_status end;
     say_data(h, 1, 0, 200);
@@ -155,7 +130,7 @@ static void test_half_close_leaves_the_other_direction_open(void **state)
 
 static void test_fin_that_overtakes_data_is_held(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, 1000);
     enum link_status end;
     say_fin(h, 1, 10);
@@ -169,7 +144,7 @@ static void test_fin_that_overtakes_data_is_held(void **state)
 
 static void test_closing_early_resets(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, 1000);
     say_data(h, 1, 0, 10);
     half_close(h, st);
@@ -182,7 +157,7 @@ static void test_closing_early_resets(void **state)
 
 static void test_goaway_stops_new_streams_both_ways(void **state)
 {
-    struct half *h = up(true, ONE_MB);
+    struct half *h = half_start(&w, true, ONE_MB);
     struct stream *st = half_open_to(h, 1000);
     session_goaway(&h->s, 3, 5000, "going\ndown");
     hear(h);
@@ -202,7 +177,7 @@ static void test_goaway_stops_new_streams_both_ways(void **state)
     half_up(h);
     hear(h);
     assert_int_equal(heard_times(h, FRAME_GOAWAY, 0), 1); // a new carrier hears it too
-    struct half *g = up(true, ONE_MB);
+    struct half *g = half_start(&w, true, ONE_MB);
     uint8_t out[512];
     assert_int_equal(say(g, out, frame_put_goaway(out, 1, 250, "drain")), 0);
     assert_int_equal(g->goaways, 1);
@@ -217,7 +192,7 @@ static void test_goaway_stops_new_streams_both_ways(void **state)
 
 static void test_ack_delay_is_exact(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     half_asked(h, 1, 1000);
     uint64_t start = w.now_us;
     say_data(h, 1, 0, 10);
@@ -236,7 +211,7 @@ static void test_ack_delay_is_exact(void **state)
 
 static void test_a_chunk_is_acked_without_delay_and_once(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     half_asked(h, 1, 1000);
     say_data(h, 1, 0, WINDOW_START / 4 - 1);
     hear(h);
@@ -252,7 +227,7 @@ static void test_a_chunk_is_acked_without_delay_and_once(void **state)
 // In a conversation nothing but DATA goes: what is worth acknowledging goes before the answer, and no ACK comes due in between.
 static void test_an_ack_rides_with_data(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, 100000);
     say_data(h, 1, 0, WINDOW_START / 32 - 1);
     half_send(st, 10);
@@ -296,7 +271,7 @@ static uint64_t settle(struct half *h)
 
 static void test_an_idle_agent_pings_and_gives_a_dead_carrier_up(void **state)
 {
-    struct half *h = up(true, ONE_MB);
+    struct half *h = half_start(&w, true, ONE_MB);
     uint64_t start = w.now_us;
     half_pass_us(&w, 30000);
     pong(h);
@@ -320,7 +295,7 @@ static void test_an_idle_agent_pings_and_gives_a_dead_carrier_up(void **state)
 
 static void test_bytes_heard_end_a_suspicion(void **state)
 {
-    struct half *h = up(true, ONE_MB);
+    struct half *h = half_start(&w, true, ONE_MB);
     assert_int_equal(next_look(h), CARRIER_FINE);
     assert_int_equal(h->suspicions, 1);
     say_raw(h, FRAME_PAD, 0, NULL, 4);
@@ -333,7 +308,7 @@ static void test_bytes_heard_end_a_suspicion(void **state)
 
 static void test_an_idle_relay_leaves_pings_to_the_agent(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     pong(h);
     unsigned pings = 0;
     for (; carrier_deadline(&h->c) != UINT64_MAX; pings += heard_times(h, FRAME_PING, 0)) { // the start counts as active
@@ -347,7 +322,7 @@ static void test_an_idle_relay_leaves_pings_to_the_agent(void **state)
 
 static void test_the_first_byte_after_a_pause_carries_a_ping(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     pong(h);
     struct stream *st = half_asked(h, 1, ONE_MB);
     half_pass_us(&w, 60000000);
@@ -370,7 +345,7 @@ static void test_a_ping_that_cannot_leave_condemns_too(void **state)
 
 static void test_ping_is_answered_once_with_its_opaque(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     uint8_t out[64];
     say(h, out, frame_put_ping(out, FRAME_PING, 1, 15000));
     say(h, out, frame_put_ping(out, FRAME_PING, UINT64_MAX, 20000));
@@ -391,7 +366,7 @@ static size_t padded(const struct half *h)
 
 static void test_a_probe_gets_as_many_bytes_of_nothing_back(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     uint8_t out[64];
     say(h, out, frame_put_probe(out, 50000));
     say(h, out, frame_put_probe(out, 20000)); // the newest counts
@@ -410,7 +385,7 @@ static void test_a_probe_gets_as_many_bytes_of_nothing_back(void **state)
 
 static void test_a_parked_session_has_no_deadline(void **state)
 {
-    struct half *h = up(true, ONE_MB);
+    struct half *h = half_start(&w, true, ONE_MB);
     half_down(h);
     assert_true(carrier_deadline(&h->c) == UINT64_MAX);
     half_pass_us(&w, UINT64_C(3600) * 1000000);
@@ -422,7 +397,7 @@ static void test_a_parked_session_has_no_deadline(void **state)
 
 static void test_a_small_stream_goes_before_a_bulk_stream(void **state)
 {
-    struct half *h = up(true, 16 * ONE_MB);
+    struct half *h = half_start(&w, true, 16 * ONE_MB);
     struct stream *bulk = half_open_to(h, ONE_MB), *small = half_open_to(h, ONE_MB);
     struct buf *b = buf_get(&w.pool);
     half_send(bulk, 10 * FRAME_DATA_MAX);
@@ -439,7 +414,7 @@ static void test_a_small_stream_goes_before_a_bulk_stream(void **state)
 
 static void test_bulk_streams_share_by_quanta(void **state)
 {
-    struct half *h = up(true, 64 * ONE_MB);
+    struct half *h = half_start(&w, true, 64 * ONE_MB);
     struct stream *st[3];
     uint64_t least = UINT64_MAX, most = 0;
     for (int i = 0; i < 3; i++)
@@ -464,7 +439,7 @@ static void test_bulk_streams_share_by_quanta(void **state)
 
 static void test_control_goes_before_data(void **state)
 {
-    struct half *h = up(true, 16 * ONE_MB);
+    struct half *h = half_start(&w, true, 16 * ONE_MB);
     half_send(half_open_to(h, ONE_MB), 5 * FRAME_DATA_MAX);
     uint8_t out[64];
     say(h, out, frame_put_ping(out, FRAME_PING, 9, 1));
@@ -522,7 +497,7 @@ static void test_two_full_budgets_never_deadlock(void **state)
 
 static void test_small_pieces_are_held_tight(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     half_asked(h, 1, 0);
     for (size_t i = 0; i < 20000; i++)
         say_data(h, 1, i, 1);
@@ -532,7 +507,7 @@ static void test_small_pieces_are_held_tight(void **state)
 
 static void test_a_sender_may_fill_half_the_budget(void **state)
 {
-    struct half *h = up(true, ONE_MB);
+    struct half *h = half_start(&w, true, ONE_MB);
     struct stream *st = half_open_to(h, 64 * ONE_MB);
     while (link_room(stream_link(st)) > 0) {
         half_send(st, FRAME_DATA_MAX);
@@ -556,7 +531,7 @@ static void refused(struct half *h, int r, const char *part)
 
 static void test_unknown_frames(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     static const uint8_t bytes[FRAME_PAYLOAD_MAX];
     assert_int_equal(say_raw(h, 0x00, 0, bytes, FRAME_PAYLOAD_MAX), 0); // PAD
     assert_int_equal(say_raw(h, 0x06, 0, bytes, 13), 0);                // UDPPATH is for later
@@ -574,11 +549,11 @@ static void test_frames_too_long_or_short(void **state)
     static const uint8_t types[] = {FRAME_PING, FRAME_GOAWAY, FRAME_OPEN, FRAME_OPENED, FRAME_ACK, FRAME_FIN, FRAME_RESET, FRAME_REWIND};
     static const uint8_t bytes[32768];
     for (size_t i = 0; i < COUNT(types); i++) {
-        struct half *h = up(false, ONE_MB);
+        struct half *h = half_start(&w, false, ONE_MB);
         refused(h, say_raw(h, types[i], 1, bytes, FRAME_CONTROL_MAX + 1), "1025 bytes");
         half_free(h);
     }
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     half_asked(h, 1, 1000);
     refused(h, say_raw(h, FRAME_DATA, 1, bytes, FRAME_PAYLOAD_MAX + 1), "16337 bytes");
     half_down(h);
@@ -595,19 +570,19 @@ static void test_truncated_payloads_end_the_session(void **state)
     static const uint8_t types[] = {FRAME_PING, FRAME_PONG, FRAME_GOAWAY, FRAME_OPENED, FRAME_ACK, FRAME_FIN, FRAME_RESET, FRAME_DGRAM, FRAME_REWIND};
     static const uint8_t bytes[4];
     for (size_t i = 0; i < COUNT(types); i++) {
-        struct half *h = up(false, ONE_MB);
+        struct half *h = half_start(&w, false, ONE_MB);
         say_open(h, 1, OPEN_UDP, 0);
         refused(h, say_raw(h, types[i], 1, bytes, 4), "malformed");
         half_free(h);
     }
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     refused(h, say_raw(h, FRAME_OPEN, 1, bytes, 4), "malformed OPEN");
     half_free(h);
 }
 
 static void test_ids_misused(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     refused(h, say_open(h, 2, OPEN_TCP, 10), "not the peer's");
     refused(h, say_data(h, 2, 0, 10), "never used");
     refused(h, say_fin(h, 4, 0), "never used");
@@ -627,7 +602,7 @@ static void test_ids_misused(void **state)
 
 static void test_offsets_at_the_end_of_the_numbers(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, UINT64_MAX);
     assert_int_equal(link_room(stream_link(st)), UNSENT_MAX);
     refused(h, say_data(h, 1, UINT64_MAX, 1), "window");
@@ -649,7 +624,7 @@ static void test_offsets_at_the_end_of_the_numbers(void **state)
 
 static void test_data_beyond_the_end(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     half_asked(h, 1, 10);
     assert_int_equal(say_fin(h, 1, 10), 0);
     refused(h, say_data(h, 1, 5, 6), "beyond its end");
@@ -658,7 +633,7 @@ static void test_data_beyond_the_end(void **state)
 
 static void test_streams_are_bounded(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     for (uint32_t i = 0; i < STREAMS_MAX; i++)
         assert_int_equal(say_open(h, 2 * i + 1, OPEN_TCP, 0), 0);
     assert_int_equal(h->opens, STREAMS_MAX);
@@ -677,7 +652,7 @@ static void test_streams_are_bounded(void **state)
 
 static void test_own_streams_are_bounded_alike(void **state)
 {
-    struct half *h = up(true, ONE_MB);
+    struct half *h = half_start(&w, true, ONE_MB);
     for (uint32_t i = 0; i < STREAMS_MAX; i++)
         assert_non_null(half_open(h, OPEN_TCP));
     assert_null(half_open(h, OPEN_TCP));
@@ -689,7 +664,7 @@ static void test_own_streams_are_bounded_alike(void **state)
 
 static void test_last_acks_go_before_a_new_open(void **state)
 {
-    struct half *h = up(true, ONE_MB);
+    struct half *h = half_start(&w, true, ONE_MB);
     half_open(h, OPEN_TCP);
     hear(h);
     say_opened(h, 1, WHY_REFUSED, 0);
@@ -702,7 +677,7 @@ static void test_last_acks_go_before_a_new_open(void **state)
 
 static void test_last_acks_are_bounded(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     say_reset(h, 1, WHY_ABORTED, 0);
     for (uint32_t i = 0; i < 3 * ACKS_HELD_MAX; i++) { // a peer that asks and does not read
         assert_int_equal(say_fin(h, 1, 7), 0);
@@ -722,7 +697,7 @@ static void test_last_acks_are_bounded(void **state)
 
 static void test_holes_in_the_ids_are_bounded(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     int r = 0;
     uint32_t i = 0;
     for (; r == 0 && i < 10000; i++)
@@ -748,7 +723,7 @@ static void test_frames_in_every_cut(void **state)
     n += 38;
     n += frame_put_fin(out + n, 1, 20);
     for (size_t cut = 1; cut < n; cut++) {
-        struct half *h = up(false, ONE_MB);
+        struct half *h = half_start(&w, false, ONE_MB);
         for (size_t at = 0; at < n; at += cut)
             assert_int_equal(say(h, out + at, n - at < cut ? n - at : cut), 0);
         enum link_status end;
@@ -765,7 +740,7 @@ static void test_frames_in_every_cut(void **state)
 
 static void test_another_birth_ends_all_and_ids_begin_anew(void **state)
 {
-    struct half *h = up(true, ONE_MB);
+    struct half *h = half_start(&w, true, ONE_MB);
     struct stream *st = half_open_to(h, 1000);
     struct err why = ERR_INIT;
     half_send(st, 100);
@@ -787,7 +762,7 @@ static void test_another_birth_ends_all_and_ids_begin_anew(void **state)
 // All was said both ways and acknowledged; what its owner has not read yet outlives the session.
 static void test_a_finished_stream_outlives_its_session(void **state)
 {
-    struct half *h = up(false, ONE_MB);
+    struct half *h = half_start(&w, false, ONE_MB);
     struct stream *st = half_asked(h, 1, 100000);
     enum link_status end;
     say_data(h, 1, 0, 200);
@@ -807,14 +782,14 @@ static void test_a_finished_stream_outlives_its_session(void **state)
 
 static void test_ids_run_out(void **state)
 {
-    struct half *h = up(true, ONE_MB);
+    struct half *h = half_start(&w, true, ONE_MB);
     h->s.next_id = 0x7ffffffd;
     assert_non_null(half_open(h, OPEN_TCP));
     assert_null(half_open(h, OPEN_TCP));
     half_free(h);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) HALF_TEST(name, &w)
 
 int main(void)
 {

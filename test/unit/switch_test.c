@@ -3,8 +3,6 @@
 #include "half.h"
 #include <stdlib.h>
 
-#define ONE_MB (1024 * 1024)
-
 struct pair {
     struct half *a, *b; // the relay's sessions; agent A opens 1, the relay passes it on as 2
 };
