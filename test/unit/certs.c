@@ -68,3 +68,41 @@ void cert_fini(struct cert *c)
     EVP_PKEY_free(c->key);
     X509_free(c->x509);
 }
+
+void carrier_tls_init(struct carrier_tls *t)
+{
+    struct err e = ERR_INIT;
+    cert_make(&t->web, "relay.example", "DNS:relay.example", NULL, false, -1, 10);
+    cert_make(&t->agent, "agent", NULL, NULL, false, -1, 10);
+    cert_make(&t->relay, "relay", NULL, NULL, false, -1, 10);
+    t->outer_client = tls_client_ctx(t->web.cert_file, &e);
+    t->outer_server = tls_server_ctx(t->web.cert_file, t->web.key_file, &e);
+    t->inner_client = tls_inner_ctx(false, t->agent.x509, t->agent.key, &e);
+    t->inner_server = tls_inner_ctx(true, t->relay.x509, t->relay.key, &e);
+    need(t->outer_client && t->outer_server && t->inner_client && t->inner_server, "a context");
+    need(tls_spki_pin(t->relay.x509, t->relay_pin[0]), "pin");
+}
+
+void carrier_tls_fini(struct carrier_tls *t)
+{
+    SSL_CTX_free(t->outer_client);
+    SSL_CTX_free(t->outer_server);
+    SSL_CTX_free(t->inner_client);
+    SSL_CTX_free(t->inner_server);
+    cert_fini(&t->web);
+    cert_fini(&t->agent);
+    cert_fini(&t->relay);
+}
+
+struct tls_options carrier_tls_options(const struct carrier_tls *t, bool server, bool inner)
+{
+    struct tls_options o = {.server = server, .outer = !inner, .who = server ? "agent" : "relay.example:443"};
+    o.ctx = inner ? (server ? t->inner_server : t->inner_client) : (server ? t->outer_server : t->outer_client);
+    if (!server && inner) {
+        o.pins = t->relay_pin;
+        o.pin_count = 1;
+    } else if (!server) {
+        o.host = "relay.example";
+    }
+    return o;
+}

@@ -13,9 +13,7 @@
 
 #define BUDGET (16 * 1024 * 1024)
 
-static struct cert web, agent_key, relay_key;
-static SSL_CTX *outer_client, *outer_server, *inner_client, *inner_server;
-static uint8_t relay_pin[1][32];
+static struct carrier_tls tls;
 
 struct side {
     struct worker *w;
@@ -216,14 +214,7 @@ static void run_until(struct world *x, uint64_t most_ms)
 
 static struct link *put_tls(struct link *below, bool server, bool inner)
 {
-    struct tls_options o = {.server = server, .outer = !inner, .who = server ? "agent" : "relay.example:443"};
-    o.ctx = inner ? (server ? inner_server : inner_client) : (server ? outer_server : outer_client);
-    if (!server && inner) {
-        o.pins = relay_pin;
-        o.pin_count = 1;
-    } else if (!server) {
-        o.host = "relay.example";
-    }
+    struct tls_options o = carrier_tls_options(&tls, server, inner);
     return tls_over(below, &o, NULL);
 }
 
@@ -787,26 +778,13 @@ static void a_broken_protocol_is_told_with_its_place(void **state)
 
 static int setup(void **state)
 {
-    struct err e = ERR_INIT;
-    cert_make(&web, "relay.example", "DNS:relay.example", NULL, false, -1, 10);
-    cert_make(&agent_key, "agent", NULL, NULL, false, -1, 10);
-    cert_make(&relay_key, "relay", NULL, NULL, false, -1, 10);
-    outer_client = tls_client_ctx(web.cert_file, &e);
-    outer_server = tls_server_ctx(web.cert_file, web.key_file, &e);
-    inner_client = tls_inner_ctx(false, agent_key.x509, agent_key.key, &e);
-    inner_server = tls_inner_ctx(true, relay_key.x509, relay_key.key, &e);
-    return !outer_client || !outer_server || !inner_client || !inner_server || !tls_spki_pin(relay_key.x509, relay_pin[0]);
+    carrier_tls_init(&tls);
+    return 0;
 }
 
 static int teardown(void **state)
 {
-    SSL_CTX_free(outer_client);
-    SSL_CTX_free(outer_server);
-    SSL_CTX_free(inner_client);
-    SSL_CTX_free(inner_server);
-    cert_fini(&web);
-    cert_fini(&agent_key);
-    cert_fini(&relay_key);
+    carrier_tls_fini(&tls);
     return 0;
 }
 

@@ -35,6 +35,14 @@ static inline void drive_until(struct worker *w, const bool *done)
     }
 }
 
+// A bare worker until nothing is left to do.
+static inline void drive_all(struct worker *w)
+{
+    static const bool never = false;
+    drive_until(w, &never);
+    worker_turn(w);
+}
+
 // A few turns, to let burials and last words happen.
 static inline void drive_settle(struct worker *w)
 {

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "link/h2.h"
 #include "link/mem.h"
+#include "texts.h"
 
 #define STREAMS 8
 
@@ -69,8 +70,6 @@ static void finish(struct pair *p)
     worker_fini(&p->w);
 }
 
-static void say(struct link *l, const char *text) { link_send(l, buf_copy(&l->w->pool, text, strlen(text))); }
-
 // What can be read now, as a string; the last answer of recv in *status.
 static const char *hear(struct link *l, enum link_status *status)
 {
@@ -97,7 +96,7 @@ static void heard(struct link *l, const char *text, enum link_status status)
 static struct link *ask(struct pair *p, const char *request)
 {
     struct link *l = h2_stream_over(p->client);
-    say(l, request);
+    text_send(l, request);
     turn(p);
     return l;
 }
@@ -109,27 +108,27 @@ static void requests_and_answers(void **state)
     struct link *l = ask(&p, "GET /a?b HTTP/1.1\r\nHost: x:1\r\nConnection: keep-alive, X-Gone\r\nX-Gone: 1\r\nX-Kept: 2\r\nCookie: a=b\r\n\r\n");
     assert_int_equal(p.count, 1);
     heard(p.got[0], "GET /a?b HTTP/1.1\r\nHost: x:1\r\nCookie: a=b\r\nx-kept: 2\r\n\r\n", LINK_AGAIN);
-    say(p.got[0], "HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhel");
-    say(p.got[0], "lo");
+    text_send(p.got[0], "HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhel");
+    text_send(p.got[0], "lo");
     turn(&p);
     heard(l, "HTTP/1.1 103 \r\nlink: x\r\n\r\nHTTP/1.1 200 \r\ncontent-length: 5\r\n\r\nhello", LINK_AGAIN);
     heard(p.got[0], "", LINK_END);
     // The same link takes another request, as a connection would; its body comes in chunks at both ends.
-    say(l, "POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n");
+    text_send(l, "POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n");
     turn(&p);
     assert_int_equal(p.count, 2);
     heard(p.got[1], "POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n", LINK_AGAIN);
-    say(p.got[1], "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxy\r\n0\r\n\r\n");
+    text_send(p.got[1], "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxy\r\n0\r\n\r\n");
     turn(&p);
     heard(l, "HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxy\r\n0\r\n\r\n", LINK_AGAIN);
-    say(l, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
+    text_send(l, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
     turn(&p);
-    say(p.got[2], "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n");
+    text_send(p.got[2], "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n");
     turn(&p);
     heard(l, "HTTP/1.1 200 \r\ncontent-length: 500\r\n\r\n", LINK_AGAIN);
-    say(l, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    text_send(l, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     turn(&p);
-    say(p.got[3], "HTTP/1.0 200 OK\r\n\r\nuntil the end");
+    text_send(p.got[3], "HTTP/1.0 200 OK\r\n\r\nuntil the end");
     link_shut(p.got[3], SHUT_END);
     turn(&p);
     heard(l, "HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\nd\r\nuntil the end\r\n0\r\n\r\n", LINK_AGAIN);
@@ -157,7 +156,7 @@ static void tunnels(struct pair *p, struct link *l[2])
         enum link_status s;
         l[i] = ask(p, "CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n");
         assert_string_equal(hear(p->got[i], &s), "CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n");
-        say(p->got[i], "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"); // the length means nothing
+        text_send(p->got[i], "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"); // the length means nothing
         turn(p);
         hear(l[i], &s);
         assert_int_equal(s, LINK_AGAIN);
@@ -246,11 +245,11 @@ static void ends_and_aborts_are_a_streams_own(void **state)
     struct link *l[2];
     start(&p);
     tunnels(&p, l);
-    say(l[0], "last words");
+    text_send(l[0], "last words");
     link_shut(l[0], SHUT_END);
     turn(&p);
     heard(p.got[0], "last words", LINK_END);
-    say(p.got[0], "answered");
+    text_send(p.got[0], "answered");
     link_shut(p.got[0], SHUT_END);
     turn(&p);
     heard(l[0], "answered", LINK_END);
@@ -299,7 +298,7 @@ static void who_frees_the_hub_fails_its_children(void **state)
     for (int i = 0; i < 2; i++) {
         heard(l[i], "", LINK_FAILED);
         assert_true(link_room(l[i]) > 0);
-        say(l[i], "nobody hears");
+        text_send(l[i], "nobody hears");
         link_shut(l[i], SHUT_END);
         link_close(l[i]);
     }
@@ -319,7 +318,7 @@ static void a_drain_lets_open_streams_live(void **state)
     h2_drain(p.server);
     turn(&p);
     assert_null(h2_find(&p.hubs, "k"));
-    say(l[0], "still here");
+    text_send(l[0], "still here");
     turn(&p);
     heard(p.got[0], "still here", LINK_AGAIN);
     struct link *late = ask(&p, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -341,7 +340,7 @@ static void idle_and_silent_connections_end(void **state)
     struct pair p;
     start(&p);
     struct link *l = ask(&p, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    say(p.got[0], "HTTP/1.1 204 x\r\n\r\n");
+    text_send(p.got[0], "HTTP/1.1 204 x\r\n\r\n");
     turn(&p);
     link_close(p.got[0]);
     p.count = 0;

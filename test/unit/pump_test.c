@@ -6,6 +6,7 @@
 #include "link/pump.h"
 #include "link/tcp.h"
 #include "talk.h"
+#include "texts.h"
 
 struct scene {
     struct worker w;
@@ -48,17 +49,7 @@ static void scene_fini(struct scene *s)
     drive_settle(&s->w);
 }
 
-static void turn(struct scene *s)
-{
-    static const bool never = false;
-    drive_until(&s->w, &never);
-    worker_turn(&s->w);
-}
-
-static void say(struct scene *s, struct link *l, const char *text)
-{
-    link_send(l, buf_copy(&s->w.pool, text, strlen(text)));
-}
+static void turn(struct scene *s) { drive_all(&s->w); }
 
 static void hear(struct scene *s, struct link *l, const char *text)
 {
@@ -90,14 +81,14 @@ static void ends_pass_in_both_orders(void **state)
         worker_init_bare(&s.w);
         scene_init(&s, NULL, NULL, buf_copy(&s.w.pool, "early ", 6));
         struct link *first = order ? s.target : s.app, *second = order ? s.app : s.target;
-        say(&s, s.app, "request");
+        text_send(s.app, "request");
         hear(&s, s.target, "early request");
-        say(&s, first, "last");
+        text_send(first, "last");
         link_shut(first, SHUT_END);
         hear(&s, second, "last");
         hear_status(&s, second, LINK_END);
         assert_int_equal(s.done, 0);
-        say(&s, second, "but I go on");
+        text_send(second, "but I go on");
         hear(&s, first, "but I go on");
         link_shut(second, SHUT_END);
         hear_status(&s, first, LINK_END);
@@ -150,7 +141,7 @@ static void a_slow_reader_holds_its_source_back(void **state)
     }
     assert_true(s.pump.a_to_b <= QUEUE + BUF_SIZE); // the rest waits at the app
     assert_int_equal(link_room(s.app), 0);
-    say(&s, s.target, "the other way is free");
+    text_send(s.target, "the other way is free");
     hear(&s, s.app, "the other way is free");
     link_shut(s.app, SHUT_END);
     for (;;) {

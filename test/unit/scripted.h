@@ -33,12 +33,7 @@ static inline void scripted_top(struct scripted *s, struct link *top)
     link_own(top, &s->wake);
 }
 
-static inline void scripted_turn(struct scripted *s)
-{
-    static const bool never = false;
-    drive_until(&s->w, &never);
-    worker_turn(&s->w);
-}
+static inline void scripted_turn(struct scripted *s) { drive_all(&s->w); }
 
 static inline void scripted_say(struct scripted *s, const void *data, size_t len)
 {

@@ -5,6 +5,7 @@
 #include "unit.h"
 #include "core/log.h"
 #include "duo.h"
+#include "texts.h"
 #include "forward/seal.h"
 #include "forward/seal_dgram.h"
 #include "link/tls.h"
@@ -55,12 +56,7 @@ static void on_open(struct session *s, struct stream *st, const struct frame_ope
 
 static const struct session_ops ops = {.on_open = on_open};
 
-static void turn(struct world *x)
-{
-    static const bool never = false;
-    drive_until(&x->w, &never);
-    worker_turn(&x->w);
-}
+static void turn(struct world *x) { drive_all(&x->w); }
 
 static void world_init(struct world *x)
 {
@@ -122,17 +118,8 @@ static enum link_status open_both(struct world *x, const uint8_t pin[32], bool a
 static void say(struct world *x, struct link *from, const char *text)
 {
     assert_true(link_room(from) > 0);
-    link_send(from, buf_copy(&x->w.pool, text, strlen(text)));
+    text_send(from, text);
     turn(x);
-}
-
-static void hear(struct link *l, const char *text)
-{
-    struct buf *b;
-    assert_int_equal(link_recv(l, &b), LINK_OK);
-    assert_int_equal(b->len, strlen(text));
-    assert_memory_equal(buf_data(b), text, b->len);
-    buf_put(b);
 }
 
 static void says(const struct link *l, enum err_kind kind, const char *part)
@@ -149,13 +136,13 @@ static void both_directions_end_by_themselves(void **state)
     world_init(&x);
     assert_int_equal(open_both(&x, x.answerer.pin, true), LINK_OK);
     say(&x, x.near, "question");
-    hear(x.far, "question");
+    text_recv(x.far, "question");
     link_shut(x.near, SHUT_END);
     turn(&x);
     assert_int_equal(link_recv(x.far, &b), LINK_END);
     assert_int_equal(link_recv(x.near, &b), LINK_AGAIN);
     say(&x, x.far, "answer");
-    hear(x.near, "answer");
+    text_recv(x.near, "answer");
     // Ended, but what ends the stream below has not come yet: closing now would reset it.
     assert_int_equal(link_recv(x.near, &b), LINK_AGAIN);
     link_shut(x.far, SHUT_END);
@@ -182,7 +169,7 @@ static void a_cut_is_no_end(void **state)
     say(&x, x.far, "half of it");
     link_shut(stream_link(x.far_st), SHUT_END);
     turn(&x);
-    hear(x.near, "half of it");
+    text_recv(x.near, "half of it");
     assert_int_equal(link_recv(x.near, &b), LINK_FAILED);
     says(x.near, ERR_FAILED, "without close_notify");
     world_fini(&x);
@@ -197,7 +184,7 @@ static void a_reset_passes(void **state)
     say(&x, x.near, "last");
     link_shut(x.near, SHUT_ABORT);
     turn(&x);
-    hear(x.far, "last");
+    text_recv(x.far, "last");
     assert_int_equal(link_recv(x.far, &b), LINK_FAILED);
     says(x.far, ERR_FAILED, "aborted");
     assert_int_equal(x.far->err.why, WHY_ABORTED);
@@ -279,11 +266,11 @@ static void nothing_is_taken_before_the_other_has_proved_its_key(void **state)
     assert_true(link_room(x.near) > 0);
     say(&x, x.near, "early");
     assert_int_equal(link_open(x.far), LINK_OK);
-    hear(x.far, "early");
+    text_recv(x.far, "early");
     seal_answer(x.far, NULL);
     say(&x, x.far, "in one piece with the answer");
     assert_int_equal(link_open(x.near), LINK_OK);
-    hear(x.near, "in one piece with the answer");
+    text_recv(x.near, "in one piece with the answer");
     world_fini(&x);
 }
 

@@ -186,18 +186,6 @@ static void facts_are_told(void **state)
     assert_memory_equal(f[0].pin, again[0].pin, 32);
 }
 
-static int setup(void **state)
-{
-    talk_setup();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    talk_teardown();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,5 +210,5 @@ int main(void)
         cmocka_unit_test(sizes_around_every_edge),
         cmocka_unit_test(facts_are_told),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, talk_setup, talk_teardown);
 }

@@ -10,9 +10,7 @@
 #include "link/tls.h"
 #include "link/ws.h"
 
-static struct cert web, agent_key, relay_key;
-static SSL_CTX *outer_client, *outer_server, *inner_client, *inner_server;
-static uint8_t relay_pin[1][32];
+static struct carrier_tls tls;
 static struct logins logins;
 
 static void need(bool ok, const char *what)
@@ -23,31 +21,20 @@ static void need(bool ok, const char *what)
     }
 }
 
-void talk_setup(void)
+int talk_setup(void **state)
 {
-    struct err e = ERR_INIT;
-    cert_make(&web, "relay.example", "DNS:relay.example", NULL, false, -1, 10);
-    cert_make(&agent_key, "agent", NULL, NULL, false, -1, 10);
-    cert_make(&relay_key, "relay", NULL, NULL, false, -1, 10);
-    outer_client = tls_client_ctx(web.cert_file, &e);
-    outer_server = tls_server_ctx(web.cert_file, web.key_file, &e);
-    inner_client = tls_inner_ctx(false, agent_key.x509, agent_key.key, &e);
-    inner_server = tls_inner_ctx(true, relay_key.x509, relay_key.key, &e);
-    need(outer_client && outer_server && inner_client && inner_server, err_text(&e));
+    (void)state;
+    carrier_tls_init(&tls);
     logins_init(&logins);
-    need(tls_spki_pin(relay_key.x509, relay_pin[0]), "pin");
+    return 0;
 }
 
-void talk_teardown(void)
+int talk_teardown(void **state)
 {
+    (void)state;
     logins_fini(&logins);
-    SSL_CTX_free(outer_client);
-    SSL_CTX_free(outer_server);
-    SSL_CTX_free(inner_client);
-    SSL_CTX_free(inner_server);
-    cert_fini(&web);
-    cert_fini(&agent_key);
-    cert_fini(&relay_key);
+    carrier_tls_fini(&tls);
+    return 0;
 }
 
 // A prime period, so that no size of buffer or record hides a shift.
@@ -76,18 +63,8 @@ static void finish(struct talker *t, enum talk_result result)
 
 static struct link *put_tls(struct talker *t, bool inner, bool h2, struct buf *rest)
 {
-    struct tls_options o = {.h2 = h2 && !t->server,
-                            .ctx = t->server ? outer_server : outer_client, .server = t->server, .outer = true,
-                            .host = t->server ? NULL : "relay.example", .who = t->server ? "client" : "relay.example:443"};
-    if (inner) {
-        o.ctx = t->server ? inner_server : inner_client;
-        o.outer = false;
-        o.host = NULL;
-        if (!t->server) {
-            o.pins = relay_pin;
-            o.pin_count = 1;
-        }
-    }
+    struct tls_options o = carrier_tls_options(&tls, t->server, inner);
+    o.h2 = h2 && !t->server;
     return tls_over(t->top, &o, rest);
 }
 

@@ -41,8 +41,8 @@ struct talk {
     bool done;
 };
 
-void talk_setup(void); // certificates and contexts
-void talk_teardown(void);
+int talk_setup(void **state); // of a group of tests: certificates and contexts
+int talk_teardown(void **state);
 // Puts the stacks over two connected base links. Each sends that many bytes.
 void talk_start(struct talk *t, struct worker *w, struct link *client, struct link *server, const char *layers,
                 size_t from_client, size_t from_server);

@@ -415,18 +415,6 @@ static void whole_stacks_over_sockets(void **state)
     worker_fini(&w);
 }
 
-static int setup(void **state)
-{
-    talk_setup();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    talk_teardown();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -441,5 +429,5 @@ int main(void)
         cmocka_unit_test(carriers_know_their_addresses), cmocka_unit_test(progress_counts_what_the_peer_took),
         cmocka_unit_test(whole_stacks_over_sockets),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, talk_setup, talk_teardown);
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "certs.h"
+#include "texts.h"
 #include "link/mem.h"
 #include "link/tls.h"
 
@@ -18,12 +19,7 @@ struct pair {
 
 static void on_news(struct wake *wake) { (void)wake; }
 
-static void turn(struct pair *p)
-{
-    static const bool never = false;
-    drive_until(&p->w, &never);
-    worker_turn(&p->w);
-}
+static void turn(struct pair *p) { drive_all(&p->w); }
 
 static void pair_open(struct pair *p, const struct tls_options *client, const struct tls_options *server,
                       const struct mem_plan *plan)
@@ -57,17 +53,8 @@ static void pair_fini(struct pair *p)
 
 static void say(struct pair *p, struct link *from, const char *text)
 {
-    link_send(from, buf_copy(&p->w.pool, text, strlen(text)));
+    text_send(from, text);
     turn(p);
-}
-
-static void hear(struct link *l, const char *text)
-{
-    struct buf *b;
-    assert_int_equal(link_recv(l, &b), LINK_OK);
-    assert_int_equal(b->len, strlen(text));
-    assert_memory_equal(buf_data(b), text, b->len);
-    buf_put(b);
 }
 
 // --- outer: the certificate
@@ -243,11 +230,11 @@ static void an_end_without_close_notify_is_a_failure(void **state)
         say(&p, p.server, "data");
         link_shut(orderly ? p.server : p.server_base, SHUT_END);
         turn(&p);
-        hear(p.client, "data");
+        text_recv(p.client, "data");
         assert_int_equal(link_recv(p.client, &b), orderly ? LINK_END : LINK_FAILED);
         if (orderly) { // and the other direction goes on
             say(&p, p.client, "more");
-            hear(p.server, "more");
+            text_recv(p.server, "more");
         } else {
             assert_string_equal(err_text(&p.client->err), "TLS with relay: the connection ended without close_notify");
         }
@@ -325,14 +312,14 @@ static void peeling_needs_the_authenticated_end(void **state)
     tls_peel_recv(p.client);
     say(&p, p.server, "raw");
     assert_int_equal(mem_in_flight(p.server_base)->bytes, 3 + 24);
-    hear(p.client, "raw");
+    text_recv(p.client, "raw");
     say(&p, p.client, "sealed");
-    hear(p.server, "sealed");
+    text_recv(p.server, "sealed");
     assert_false(tls_is_peeled(p.client) || tls_is_peeled(p.server));
     tls_peel_send(p.client);
     tls_peel_recv(p.server);
     say(&p, p.client, "raw too");
-    hear(p.server, "raw too");
+    text_recv(p.server, "raw too");
     assert_true(tls_is_peeled(p.client) && tls_is_peeled(p.server));
     link_shut(p.client, SHUT_END);
     turn(&p);
@@ -368,12 +355,12 @@ static void keys_are_renewed_by_the_hour(void **state)
     assert_int_equal(key_updates, 1);
     say(&p, p.client, "four");
     assert_int_equal(key_updates, 1);
-    hear(p.server, "one");
-    hear(p.server, "two");
-    hear(p.server, "three");
-    hear(p.server, "four");
+    text_recv(p.server, "one");
+    text_recv(p.server, "two");
+    text_recv(p.server, "three");
+    text_recv(p.server, "four");
     say(&p, p.server, "five");
-    hear(p.client, "five");
+    text_recv(p.client, "five");
     pair_fini(&p);
     keys_fini(&k);
 }
