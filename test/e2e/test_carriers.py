@@ -100,12 +100,9 @@ class TestProxies:
         agent = world.joined(relay).start(["-L", f"0:{server.at}", "--proxy", proxy.url])
         with connect(agent.at()) as s:
             assert says(s)
-            os.kill(proxy.proc.pid, signal.SIGSTOP)
-            try:
+            with proxy.proc.asleep():
                 s.sendall(b"into the silence")
                 wait_for("suspicion", lambda: any(row["state"] == "suspect" for row in agent.table("carriers")))
-            finally:
-                os.kill(proxy.proc.pid, signal.SIGCONT)
             assert recv_exactly(s, 16) == b"into the silence"
             assert says(s)
 
@@ -168,12 +165,9 @@ class TestRoads:
         agent = world.agent(relay, "-L", f"0:{server.at}")
         with connect(agent.at()) as s:
             assert says(s)
-            os.kill(agent.proc.pid, signal.SIGSTOP)
-            try:
+            with agent.proc.asleep():
                 s.sendall(b"later")
                 wait_for("suspicion", lambda: any(row["state"] == "suspect" for row in relay.table("carriers")))
-            finally:
-                os.kill(agent.proc.pid, signal.SIGCONT)
             assert recv_exactly(s, 5) == b"later"
         assert not repairs(agent) and not repairs(relay)
 

@@ -2,7 +2,6 @@
 """Streams outlive their connections: whatever cuts these, at whatever byte, all bytes of both directions arrive once and in
 order, half-closes are kept, and no program sees a reset. `./dev cuts COUNT` runs the first test with that many cuts."""
 import os
-import signal
 import threading
 
 import pytest
@@ -183,11 +182,8 @@ def test_a_process_that_slept(fast_world, who):
     with connect(agent.at(), 120) as s:
         s.sendall(b"hello")
         assert recv_exactly(s, 5) == b"hello"
-        sleeper.proc.signal(signal.SIGSTOP)
-        try:
+        with sleeper.proc.asleep():
             s.sendall(b"asleep")
             other.proc.wait_log("connection lost" if who == "relay" else "carrier down agent=agent", 120)
-        finally:
-            sleeper.proc.signal(signal.SIGCONT)
         s.settimeout(120)
         assert recv_exactly(s, 6) == b"asleep"

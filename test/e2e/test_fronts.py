@@ -11,7 +11,7 @@ import pytest
 
 from testenv.culvert import Agent, Relay, culvert
 from testenv.fronts import FRONTS, HaproxyTcpFront
-from testenv.net import ask, connect, pattern_bytes, recv_exactly, recv_to_end
+from testenv.net import ask, connect, pattern_bytes, recv_exactly, recv_head, recv_to_end
 from testenv.proc import free_port
 from testenv.programs import certificate
 from testenv.tamper import exchange
@@ -43,12 +43,9 @@ class TlsEar:
             s = self.context.wrap_socket(s, server_side=True)
         except (ssl.SSLError, OSError):
             return
-        head = b""
-        while b"\r\n\r\n" not in head:
-            more = s.recv(4096)
-            if not more:
-                return
-            head += more
+        head = recv_head(s)
+        if not head:
+            return
         self.heads.append(head.decode())
         if self.behind is None:
             s.sendall(b"HTTP/1.1 418 I am a teapot\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -277,9 +274,7 @@ class Header:
 
     def __init__(self, world, behind, *lines):
         def serve(server, s):
-            head = b""
-            while b"\r\n\r\n" not in head and (more := s.recv(4096)):
-                head += more
+            head = recv_head(s)
             back = connect(behind)
             back.sendall(head.replace(b"\r\n\r\n", b"\r\n" + b"".join(line.encode() + b"\r\n" for line in lines) + b"\r\n", 1))
             exchange(s, back)
@@ -428,18 +423,22 @@ def https(port, ca, request, host="::1"):
         return recv_to_end(s)
 
 
+def fronted(world, name):
+    """A relay and a website behind that front, and an agent with what leads it there: (relay, front, agent, its flags)."""
+    port = free_port()
+    relay = with_plain(world, "--path", "/tunnel", "--trust-front", "127.0.0.1", port=port, url=f"wss://localhost:{port}/tunnel")
+    front = world.program_of(FRONTS[name], relay.plain, Web(world).port)
+    agent = world.joined(relay)
+    agent.trust = lambda: ["--ca", str(front.ca)]
+    return relay, front, agent, ["-L", f"0:{world.server().at}", "--relay", f"wss://[::1]:{front.port}/tunnel", "--host",
+                                 f"localhost:{front.port}"]
+
+
 @pytest.mark.parametrize("name", FRONTS)
 def test_ready_configuration(world, name):
     """The tunnel through it, who called, and what is the website's own."""
-    web = Web(world)
-    port = free_port()
-    relay = with_plain(world, "--path", "/tunnel", "--trust-front", "127.0.0.1", port=port, url=f"wss://localhost:{port}/tunnel")
-    front = world.program_of(FRONTS[name], relay.plain, web.port)
-    server = world.server()
-    agent = world.joined(relay)
-    agent.trust = lambda: ["--ca", str(front.ca)]
-    agent.start(["-L", f"0:{server.at}", "--relay", f"wss://[::1]:{front.port}/tunnel", "--host", f"localhost:{front.port}", "--outer",
-                 "verify", "--header", "X-Forwarded-For: 6.6.6.6"])
+    relay, front, agent, flags = fronted(world, name)
+    agent.start([*flags, "--outer", "verify", "--header", "X-Forwarded-For: 6.6.6.6"])
     assert re.fullmatch(r'inner TLS; the outer one ends at a front, issuer=".*front of web.*"', trust(agent))
     assert ask(agent.at(), pattern_bytes(1 << 20)) == pattern_bytes(1 << 20)
     assert peers(relay) == ["[::1]:0"]
@@ -448,8 +447,7 @@ def test_ready_configuration(world, name):
                  ).startswith(b"HTTP/1.1 404 ")
     assert relay.status()["callers"]["not_found"] == 1
     agent.stop()
-    agent.start(["-L", f"0:{server.at}", "--relay", f"wss://[::1]:{front.port}/tunnel", "--host", f"localhost:{front.port}",
-                 "--transport", "poll"])
+    agent.start([*flags, "--transport", "poll"])
     assert ask(agent.at(), pattern_bytes(200_000)) == pattern_bytes(200_000)
     assert peers(relay) == ["[::1]:0"]
 
@@ -480,9 +478,7 @@ def test_ready_configurations_leave_idle_connections_alone(world):
         s = socket.create_connection(("::1", front.port), 30)
         s = ssl.create_default_context(cafile=str(front.ca)).wrap_socket(s, server_hostname="localhost")
         s.sendall(upgrade("/tunnel", "culvert.v1", "Upgrade"))
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += s.recv(4096)
+        data = recv_head(s)
         assert data.startswith(b"HTTP/1.1 101 "), (front.name, data)
         held.append((front.name, s))
     time.sleep(IDLE)
@@ -514,15 +510,8 @@ def test_strangers_see_the_decoy_by_http2_as_well(world):
 
 @pytest.mark.parametrize("name", ["nghttpx", "haproxy"])
 def test_websocket_by_http2_through_a_front(world, name):
-    web = Web(world)
-    port = free_port()
-    relay = with_plain(world, "--path", "/tunnel", "--trust-front", "127.0.0.1", port=port, url=f"wss://localhost:{port}/tunnel")
-    front = world.program_of(FRONTS[name], relay.plain, web.port)
-    server = world.server()
-    agent = world.joined(relay)
-    agent.trust = lambda: ["--ca", str(front.ca)]
-    agent.start(["-L", f"0:{server.at}", "--relay", f"wss://[::1]:{front.port}/tunnel", "--host", f"localhost:{front.port}", "--outer",
-                 "verify", "--transport", "h2"])
+    relay, _, agent, flags = fronted(world, name)
+    agent.start([*flags, "--outer", "verify", "--transport", "h2"])
     assert agent.status()["carrier"]["transport"] == "h2"
     assert ask(agent.at(), pattern_bytes(1 << 20)) == pattern_bytes(1 << 20)
     assert peers(relay) == ["[::1]:0"]

@@ -337,14 +337,11 @@ def test_a_frozen_relay_is_noticed(pair):
     """The relay stops answering without closing anything; the agent says so and comes back when it wakes."""
     relay, agent = pair
     assert works(agent.at())
-    relay.proc.signal(signal.SIGSTOP)
-    try:
+    with relay.proc.asleep():
         time.sleep(0)  # the next caller finds nobody awake
         s = connect(agent.at(), 5)
         s.sendall(b"anybody")
         with pytest.raises(OSError):
             recv_exactly(s, 7)
         s.close()
-    finally:
-        relay.proc.signal(signal.SIGCONT)
     wait_for("the tunnel to work again", lambda: works(agent.at()), 90)

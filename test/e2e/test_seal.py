@@ -7,7 +7,7 @@ import pytest
 
 from conftest import PLAIN
 from testenv.culvert import must
-from testenv.net import abort, ask, ask_udp, connect, digest, echo, pattern_bytes, pattern_sha, recv_exactly, \
+from testenv.net import abort, ask, ask_udp, connect, digest, echo, pattern_bytes, pattern_sha, recv_exactly, recv_head, \
     recv_to_end, reset_after_first, udp
 from testenv.proc import free_port, wait_for
 from testenv.traffic import Enough, Traffic
@@ -131,8 +131,7 @@ def test_64_mib_by_curl(fast_world):
     (folder / "big").write_bytes(pattern_bytes(size, 9))
 
     def serve(server, s):
-        while not (head := s.recv(65536)).endswith(b"\r\n\r\n"):
-            assert head
+        assert recv_head(s)
         s.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
         with open(folder / "big", "rb") as f:
             s.sendfile(f)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP/2 in bytes, to say what no library would: a client, and a server that plays a bad front."""
-import socket
 import ssl
 import struct
-import threading
 
 from .net import PATIENCE, TcpServer, connect
+from .tamper import exchange
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, _, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -145,21 +144,4 @@ class Front:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.set_alpn_protocols(["http/1.1"])
         back = context.wrap_socket(connect(f"127.0.0.1:{self.behind}"))
-        threading.Thread(target=copy, args=(back, s), daemon=True).start()
-        copy(s, back)
-
-
-def copy(source, sink):
-    try:
-        while True:
-            data = source.recv(65536)
-            if not data:
-                break
-            sink.sendall(data)
-    except OSError:
-        pass
-    for s in (source, sink):
-        try:
-            s.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+        exchange(s, back)

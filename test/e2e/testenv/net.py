@@ -60,6 +60,17 @@ def recv_to_end(s):
     return bytes(data)
 
 
+def recv_head(s):
+    """What comes up to the end of an HTTP head, and what comes along behind it; nothing when s ends before that."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = s.recv(65536)
+        if not more:
+            return b""
+        data += more
+    return data
+
+
 def ask(at, data, patience=PATIENCE):
     """Sends all, ends, and returns what comes back until the end."""
     with connect(at, patience) as s:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """PAC scripts, a web server that gives them, and desktops whose settings name them."""
+from .net import recv_head
 
 HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: application/x-ns-proxy-autoconfig\r\n\r\n"
 
@@ -15,12 +16,9 @@ class Pages:
         self.pages, self.asked = {}, []
 
     def __call__(self, server, s):
-        head = b""
-        while b"\r\n\r\n" not in head:
-            more = s.recv(4096)
-            if not more:
-                return
-            head += more
+        head = recv_head(s)
+        if not head:
+            return
         self.asked.append(head.decode())
         s.sendall(self.pages[head.split()[1].decode()])
         s.shutdown(1)

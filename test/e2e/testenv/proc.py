@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 PATIENCE = 30.0  # a guard against hanging, never a promise about time
@@ -117,6 +118,15 @@ class Proc:
     def signal(self, number):
         if self.alive():
             self.popen.send_signal(number)
+
+    @contextmanager
+    def asleep(self):
+        """Stopped, without closing anything; its ports still accept."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
 
     def stop(self, patience=10.0):
         """SIGTERM, and after a while SIGKILL; returns the exit status."""

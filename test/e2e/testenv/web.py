@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 
-from .net import recv_exactly
+from .net import recv_exactly, recv_head
 from .programs import Program, find
 
 
@@ -31,12 +31,9 @@ class Web:
         self.port = world.server(self.serve).port
 
     def serve(self, server, s):
-        data = b""
-        while b"\r\n\r\n" not in data:
-            more = s.recv(65536)
-            if not more:
-                return
-            data += more
+        data = recv_head(s)
+        if not data:
+            return
         head, _, rest = data.partition(b"\r\n\r\n")
         self.heads.append(head.decode().split("\r\n"))
         if re.search(rb"(?mi)^Upgrade: ", head):
