@@ -530,11 +530,6 @@ static void schedule(struct world *world, uint64_t seed, unsigned relays)
     memset(world, 0, sizeof *world);
     world->w = w;
     fate_start("crash", seed, &world->w);
-    list_init(&world->w.wakes);
-    list_init(&world->w.late);
-    list_init(&world->w.graves);
-    world->w.now_us = 1000000;
-    world->w.now_ms = 1000;
     world->storm = true;
     world->relays = relays;
     world->calls_wanted = 1 + (unsigned)below(chance(80) ? 4 : CALLS_MAX);

@@ -29,6 +29,11 @@ void fate_start(const char *name, uint64_t seed, struct worker *w)
     seed_now = state = inner_state = seed;
     w->fill_random = fill_by_seed;
     w->random_left = 0;
+    list_init(&w->wakes);
+    list_init(&w->late);
+    list_init(&w->graves);
+    w->now_ms = 1000;
+    w->now_us = 1000 * w->now_ms;
 }
 
 uint64_t below(uint64_t n) { return rnd(&state) % n; }

@@ -8,7 +8,8 @@
 
 struct worker;
 
-// The next schedule, of the simulation of this name. The worker's random bytes (hash seeds, jitter, ids) come from the seed too.
+// The next schedule, of the simulation of this name. Its bare worker has nothing to do yet, its clock begins
+// anew, and its random bytes (hash seeds, jitter, ids) come from the seed too.
 void fate_start(const char *name, uint64_t seed, struct worker *w);
 uint64_t below(uint64_t n);
 bool chance(unsigned percent);

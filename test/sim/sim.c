@@ -588,10 +588,6 @@ static void schedule(struct world *world, uint64_t seed, bool with_switch)
     memset(world, 0, sizeof *world);
     world->w = w;
     fate_start("sim", seed, &world->w);
-    list_init(&world->w.wakes);
-    list_init(&world->w.late);
-    list_init(&world->w.graves);
-    world->w.now_us = 1000000;
     world->storm = true;
     world->tiny_budget = chance(25);
     world->calls_wanted = 1 + (unsigned)below(chance(80) ? 4 : CALLS_MAX);
