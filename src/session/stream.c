@@ -235,7 +235,8 @@ static uint64_t min64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 void stream_ack_values(struct stream *st, bool rewind, uint64_t *acked, uint64_t *limit)
 {
     bool fin = st->rcv_final != NO_FINAL && st->rcv_nxt == st->rcv_final;
-    *acked = st->opener && !st->answered ? 0 : st->rcv_nxt + fin;
+    bool is_taken = !st->refused && (st->answered || !st->opener);
+    *acked = is_taken ? st->rcv_nxt + fin : 0;
     uint64_t want = st->rcv_read + st->window;
     if (rewind) {
         uint64_t least = *acked + FRAME_DATA_MAX; // rule 2

@@ -244,6 +244,27 @@ static void test_an_ack_rides_with_data(void **state)
     half_free(h);
 }
 
+// The opener may ask elsewhere, and whoever acknowledged its end here would have it believe that all is done.
+static void test_a_refused_stream_has_taken_nothing(void **state)
+{
+    struct half *h = half_start(&w, false, ONE_MB);
+    say_open(h, 1, OPEN_TCP, 1000);
+    say_data(h, 1, 0, 10);
+    say_fin(h, 1, 10);
+    stream_refuse(h->asked, WHY_ABSENT, NULL);
+    hear(h);
+    assert_non_null(heard(h, FRAME_OPENED, 1));
+    half_down(h);
+    half_up(h);
+    hear_late(h);
+    for (unsigned i = 0; i < h->heard_count; i++) {
+        if (h->heard[i].stream == 1 && (h->heard[i].type == FRAME_ACK || h->heard[i].type == FRAME_REWIND))
+            assert_int_equal(heard_acked(h, h->heard[i].type, 1), 0);
+    }
+    assert_non_null(heard(h, FRAME_REWIND, 1));
+    half_free(h);
+}
+
 // Lets the clock run to the next deadline, and looks.
 static enum carrier_verdict next_look(struct half *h)
 {
@@ -800,7 +821,7 @@ int main(void)
         T(test_sender_stops_at_the_limit), T(test_half_close_leaves_the_other_direction_open),
         T(test_fin_that_overtakes_data_is_held), T(test_closing_early_resets),
         T(test_goaway_stops_new_streams_both_ways), T(test_ack_delay_is_exact),
-        T(test_a_chunk_is_acked_without_delay_and_once), T(test_an_ack_rides_with_data), T(test_an_idle_agent_pings_and_gives_a_dead_carrier_up),
+        T(test_a_chunk_is_acked_without_delay_and_once), T(test_an_ack_rides_with_data), T(test_a_refused_stream_has_taken_nothing), T(test_an_idle_agent_pings_and_gives_a_dead_carrier_up),
         T(test_bytes_heard_end_a_suspicion), T(test_an_idle_relay_leaves_pings_to_the_agent), T(test_the_first_byte_after_a_pause_carries_a_ping),
         T(test_a_ping_that_cannot_leave_condemns_too), T(test_ping_is_answered_once_with_its_opaque),
         T(test_a_probe_gets_as_many_bytes_of_nothing_back),
