@@ -161,7 +161,7 @@ static void run_echo(unsigned port, unsigned size, unsigned count)
     }
     qsort(took, count, sizeof(*took), by_value);
     printf("{\"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f}\n", (double)took[count / 2] / 1e3,
-           (double)took[count / 100 * 99] / 1e3, (double)took[count - 1] / 1e3);
+           (double)took[count / 100 * 99 - 1] / 1e3, (double)took[count - 1] / 1e3);
 }
 
 // A new connection under way; true when it has asked already.

@@ -4,6 +4,7 @@
 #include "link/tcp.h"
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -12,7 +13,6 @@
 #define READ_BUFS 16      // a read while data stream in: 256 KiB
 #define READ_BUFS_BLIND 4 // of a local socket whose reader does not say what it can pass on
 #define WRITE_BUFS 64
-#define NOTSENT_LOWAT 131072
 
 struct tcp {
     struct link link;
@@ -22,6 +22,7 @@ struct tcp {
     struct watch *watch;
     struct bufq in;  // read, not handed over yet: READ_BUFS - 1 at most
     struct bufq out; // TCP_QUEUE_MAX and one buffer at most
+    struct tcp_rate rate; // of a carrier
     struct wake flush;
     bool connected;
     bool readable;  // poll said so and no read has been short since
@@ -153,11 +154,40 @@ static bool write_some(struct tcp *t)
     return false;
 }
 
+static void set_unsent(int fd, size_t most)
+{
+    int bytes = (int)most;
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
+}
+
+// Bytes that fit behind others are taken up to 64 KiB whatever TCP_NOTSENT_LOWAT says, and what is refused would wait here: so the kernel
+// is asked, which also makes it tell when it has room again. On a fast path the next write finds out.
+static bool is_full(struct tcp *t)
+{
+    struct pollfd p = {.fd = t->fd, .events = POLLOUT};
+    return tcp_rate_queue(&t->rate) < TCP_QUEUE_MAX && poll(&p, 1, 0) == 0;
+}
+
+static void write_carrier(struct tcp *t)
+{
+    size_t unsent = tcp_rate_unsent(&t->rate), before = t->out.bytes, left;
+    if (t->rate.waits && tcp_rate_is_slow(&t->rate) && tcp_info_unsent(t->fd, &left))
+        tcp_rate_asked(&t->rate, left);
+    tcp_rate_begin(&t->rate, t->link.w->now_us);
+    if (tcp_rate_unsent(&t->rate) != unsent)
+        set_unsent(t->fd, tcp_rate_unsent(&t->rate));
+    while (!t->blocked && !bufq_empty(&t->out) && write_some(t))
+        t->blocked = is_full(t);
+    tcp_rate_wrote(&t->rate, before - t->out.bytes, t->blocked);
+}
+
 static void on_flush(struct wake *wake)
 {
     struct tcp *t = container_of(wake, struct tcp, flush);
     if (t->fd < 0 || !t->connected || err_is(&t->link.err))
         return;
+    if (t->flags & TCP_CARRIER)
+        write_carrier(t);
     while (!t->blocked && !bufq_empty(&t->out) && write_some(t))
         ;
     if (t->end_wanted && !t->end_sent && bufq_empty(&t->out) && !err_is(&t->link.err)) {
@@ -285,7 +315,7 @@ static size_t tcp_room(struct link *l)
     struct tcp *t = of(l);
     if (err_is(&l->err) || t->end_sent)
         return TCP_QUEUE_MAX;
-    size_t room = t->out.bytes < TCP_QUEUE_MAX ? TCP_QUEUE_MAX - t->out.bytes : 0;
+    size_t most = tcp_rate_queue(&t->rate), room = t->out.bytes < most ? most - t->out.bytes : 0;
     // A carrier's scheduler can still choose what goes next only as long as it keeps it.
     // Another socket that takes nothing keeps what it has, and no more: that is memory nobody counts.
     if (t->end_wanted || (t->blocked && (t->flags & TCP_CARRIER || !bufq_empty(&t->out))))
@@ -352,6 +382,7 @@ static struct tcp *tcp_new(struct worker *w, int fd, int flags)
         abort();
     link_init(&t->link, &tcp_ops, w, NULL);
     t->fd = fd;
+    tcp_rate_init(&t->rate);
     t->flags = flags & (TCP_CARRIER | TCP_INHERITED);
     wake_init(&t->flush, on_flush);
     if (flags & TCP_CARRIER)
@@ -364,11 +395,11 @@ static struct tcp *tcp_new(struct worker *w, int fd, int flags)
 // Fails on Unix sockets, which is fine.
 void tcp_set_options(int fd, int flags)
 {
-    int one = 1, lowat = NOTSENT_LOWAT, mss = flags >> 16;
+    int one = 1, mss = flags >> 16;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
     if (flags & TCP_CARRIER)
-        setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+        set_unsent(fd, TCP_UNSENT_MAX);
     if (mss)
         setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss, sizeof(mss));
 }

@@ -5,9 +5,10 @@
 // WHY_ABORTED. The link owns the descriptor and its watch.
 #pragma once
 #include "link/link.h"
+#include "link/tcp_rate.h"
 
 enum { // flags
-    TCP_CARRIER = 1,   // keep facts, TCP_NOTSENT_LOWAT 128 KiB, several buffers a read
+    TCP_CARRIER = 1,   // keep facts, bound what waits by time (tcp_rate.h), several buffers a read
     TCP_INHERITED = 2, // of tcp_take: the listener had tcp_set_options
 };
 #define TCP_SEGMENT(bytes) ((int)(bytes) << 16) // with them: no segment is larger, either way; before connect, or on a listener
@@ -15,8 +16,6 @@ enum { // flags
 // Reads without TCP_CARRIER: a buffer makes one DATA frame, with room in front for its header and a WebSocket header.
 #define TCP_READ_HEAD 32
 #define TCP_READ_MAX 16328
-
-#define TCP_QUEUE_MAX (256 * 1024) // bytes waiting in a tcp link before room is 0
 
 // Starts a connection to `to`; open finishes it. Failing at once shows at open. Never NULL.
 struct link *tcp_dial(struct worker *w, const struct addr *to, int flags);

@@ -21,6 +21,15 @@ bool tcp_info_progress(int fd, uint64_t *acked, uint64_t *waiting)
     return true;
 }
 
+bool tcp_info_unsent(int fd, size_t *unsent)
+{
+    int bytes = 0;
+    if (ioctl(fd, SIOCOUTQNSD, &bytes) < 0)
+        return false;
+    *unsent = (size_t)bytes;
+    return true;
+}
+
 bool tcp_info_sizes(int fd, unsigned *sent, unsigned *received, unsigned *path_mtu)
 {
     struct tcp_info info;
