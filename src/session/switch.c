@@ -322,6 +322,12 @@ int switch_on_reset(struct stream *st, uint16_t code, uint64_t final)
         stream_abort(tw, WHY_MOVED, true);
         return 0;
     }
+    if (st->refused) { // it crossed the refusal, and both have what they wait for
+        stream_last_ack(st, ACKED_ALL);
+        stream_last_ack(tw, ACKED_ALL);
+        free_both(st);
+        return 0;
+    }
     if (!tw->rst || final == 0) {
         tw->rst_code = code;
         tw->rst_final = final;
