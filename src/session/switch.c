@@ -93,12 +93,24 @@ static void separate(struct stream *st)
     orphan(tw, &was);
 }
 
+// Ends what separate() has left. is_reset: its peer's RESET was to be passed on. Where that crossed a refusal nobody else answers it.
+static void abandon(struct stream *st, bool is_reset, enum err_why why)
+{
+    if (st->refused && is_reset) {
+        stream_last_ack(st, ACKED_ALL);
+        stream_finish(st);
+    } else {
+        stream_abort(st, why, true);
+    }
+}
+
 static void part(struct stream *st, enum err_why why)
 {
     struct stream *tw = st->twin;
+    bool is_reset = tw->rst, is_twin_reset = st->rst;
     separate(st);
-    stream_abort(st, why, true);
-    stream_abort(tw, why, true);
+    abandon(st, is_reset, why);
+    abandon(tw, is_twin_reset, why);
 }
 
 // Whether no end acknowledges what the other never sent.
@@ -322,12 +334,6 @@ int switch_on_reset(struct stream *st, uint16_t code, uint64_t final)
         stream_abort(tw, WHY_MOVED, true);
         return 0;
     }
-    if (st->refused) { // it crossed the refusal, and both have what they wait for
-        stream_last_ack(st, ACKED_ALL);
-        stream_last_ack(tw, ACKED_ALL);
-        free_both(st);
-        return 0;
-    }
     if (!tw->rst || final == 0) {
         tw->rst_code = code;
         tw->rst_final = final;
@@ -380,9 +386,9 @@ void switch_sent(struct stream *st)
 void switch_session_gone(struct stream *st, const struct err *why)
 {
     struct stream *tw = st->twin;
-    bool is_asking = st->tie != NULL;
+    bool is_asking = st->tie != NULL, is_reset = st->rst;
     separate(st);
     stream_free_protocol(st);
     bool again = is_asking || (why && why->why == WHY_MOVED);
-    stream_abort(tw, again ? WHY_MOVED : WHY_LOST, true);
+    abandon(tw, is_reset, again ? WHY_MOVED : WHY_LOST);
 }
