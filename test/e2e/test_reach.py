@@ -74,10 +74,11 @@ def test_reach(lab, each):
         agent.stop()
         if way.check:
             way.check()
-    if LONG:
-        shutil.rmtree(lab.place / "agent")
-        assert lab.check(way) == each.status
     lab.clear()
+    if LONG:  # the obstacle anew: a look at what it has seen may have stopped it
+        shutil.rmtree(lab.place / "agent", ignore_errors=True)
+        assert lab.check(each.set_up(lab)) == each.status
+        lab.clear()
 
 
 @pytest.fixture(scope="module", autouse=True)
