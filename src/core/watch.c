@@ -97,17 +97,13 @@ void watch_want(struct watch *watch, int events)
 
 static void bury(struct grave *g) { free(container_of(g, struct watch, grave)); }
 
-void watch_free_closing(struct watch *watch)
+void watch_free(struct watch *watch)
 {
     if (!watch || watch->dead)
         return;
+    // Closing alone does not end it: a child between its start and its exec still holds the descriptor.
+    if (watch->edges || watch->events)
+        control(watch, EPOLL_CTL_DEL, 0);
     watch->dead = true;
     worker_bury(watch->w, &watch->grave, bury);
-}
-
-void watch_free(struct watch *watch)
-{
-    if (watch && !watch->dead && (watch->edges || watch->events))
-        control(watch, EPOLL_CTL_DEL, 0);
-    watch_free_closing(watch);
 }

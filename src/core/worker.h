@@ -87,8 +87,7 @@ void watch_want(struct watch *watch, int events); // 0 stops; costs a system cal
 // Watches both directions for good, edge-triggered: an event comes once when something becomes possible, so the owner remembers
 // it until a short read or write says otherwise. One system call in all. Watch a socket after connect was called, not before.
 struct watch *watch_edges(struct worker *w, int fd, void (*on)(void *ctx, int events), void *ctx);
-void watch_free(struct watch *watch);             // no callback comes after this; NULL is allowed
-void watch_free_closing(struct watch *watch);     // the same when fd is closed next and has no duplicate: a system call less
+void watch_free(struct watch *watch); // before its fd is closed; no callback comes after this; NULL is allowed
 
 // Unpredictable bytes (WebSocket mask keys, ids): from the system's generator in blocks.
 void worker_random(struct worker *w, void *out, size_t len);

@@ -328,7 +328,7 @@ static void close_fd(struct tcp *t, bool reset)
 {
     static const struct linger now = {.l_onoff = 1, .l_linger = 0};
     wake_cancel(&t->flush);
-    watch_free_closing(t->watch);
+    watch_free(t->watch);
     t->watch = NULL;
     if (t->fd < 0)
         return;

@@ -103,7 +103,8 @@ def test_iperf3(shared, relay, flags):
                           stdout=subprocess.PIPE, timeout=120)
     report = json.loads(done.stdout)
     assert done.returncode == 0, report.get("error")
-    assert report["end"]["sum_sent"]["bytes"] >= 20_000_000
+    sums = [one["bytes"] for name, one in report["end"].items() if name.startswith("sum_sent")]
+    assert max(sums) >= 20_000_000  # both ways it ends as soon as one of them has sent all
     assert report["end"]["sum_received"]["bytes"] > 0  # iperf3 stops counting while bytes are still under way
 
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -279,6 +280,29 @@ static void watches_call_until_told_otherwise(void **state)
     worker_fini(&w);
 }
 
+// As while a child that was just started still holds what its exec will close.
+static void a_closed_descriptor_with_a_duplicate_is_silent(void **state)
+{
+    struct worker w;
+    struct epoll_event ev;
+    int fds[2];
+    assert_int_equal(worker_init(&w, 0, 1), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    struct reader r = {.fd = fds[0]};
+    struct watch *watch = watch_edges(&w, fds[0], on_readable, &r);
+    assert_non_null(watch);
+    int held = dup(fds[0]);
+    watch_free(watch);
+    close(fds[0]);
+    assert_int_equal(write(fds[1], "a", 1), 1);
+    assert_int_equal(epoll_wait(w.epoll_fd, &ev, 1, 0), 0);
+    drive_settle(&w);
+    assert_int_equal(r.calls, 0);
+    close(held);
+    close(fds[1]);
+    worker_fini(&w);
+}
+
 static void a_file_cannot_be_watched(void **state)
 {
     struct worker w;
@@ -316,6 +340,7 @@ int main(void)
         cmocka_unit_test(the_alarm_wakes_a_sleeping_loop),
         cmocka_unit_test(a_wake_left_over_keeps_the_loop_awake),
         cmocka_unit_test(watches_call_until_told_otherwise),
+        cmocka_unit_test(a_closed_descriptor_with_a_duplicate_is_silent),
         cmocka_unit_test(a_file_cannot_be_watched),
         cmocka_unit_test(random_bytes_differ_and_leave_no_trace),
     };
