@@ -93,7 +93,7 @@ class Bench:
         """What it costs that a stream can go on elsewhere: the copy of what is kept until it is acknowledged, and the acknowledgements."""
         if tunnel.name != "culvert":
             raise Inapplicable("resumes nothing")
-        size = (1 << 30) if self.quick else (4 << 30)
+        size = (1 << 30) if self.quick else (3 << 30)
         try:
             load = lambda: self.client(direction, tunnel.port, 1, size)  # noqa: E731
             return {"% of the CPU": profiling.share(tunnel.pids, load, RESUMING, "schedule_fill", self.folder)}

@@ -10,7 +10,7 @@
 
 enum job_kind { JOB_ENROLL, JOB_LIST };
 
-// Travels to the thread in `todo` and comes back in `done`.
+// Travels to the thread in `pending` and comes back in `done`.
 struct job {
     struct list node;
     enum job_kind kind;
@@ -38,8 +38,8 @@ struct keeper {
 
     pthread_mutex_t lock; // guards all below
     pthread_cond_t work;
-    struct list todo, done;
-    size_t waiting;       // jobs in todo and done
+    struct list pending, done;
+    size_t waiting;       // jobs in pending and done
     struct policy *fresh; // for the worker to take; NULL: none
     struct addr *own;
     size_t own_count;
@@ -139,7 +139,7 @@ static uint64_t clock_ms(void)
 static void wait_for_work(struct keeper *k, uint64_t due_ms)
 {
     struct timespec until = {.tv_sec = (time_t)(due_ms / 1000), .tv_nsec = (long)(due_ms % 1000) * 1000000};
-    while (list_empty(&k->todo) && !k->reread && !k->stop)
+    while (list_empty(&k->pending) && !k->reread && !k->stop)
         if (pthread_cond_timedwait(&k->work, &k->lock, &until) != 0)
             return;
 }
@@ -154,7 +154,7 @@ static void *run(void *arg)
         if (k->stop)
             break;
         bool reread = k->reread;
-        struct list *node = list_pop(&k->todo);
+        struct list *node = list_pop(&k->pending);
         struct job *j = node ? list_entry(node, struct job, node) : NULL;
         k->reread = false;
         pthread_mutex_unlock(&k->lock);
@@ -269,7 +269,7 @@ static int start_thread(struct keeper *k, struct err *e)
 
 static void free_keeper(struct keeper *k)
 {
-    free_jobs(&k->todo);
+    free_jobs(&k->pending);
     free_jobs(&k->done);
     policy_put(k->fresh);
     policy_put(k->policy);
@@ -285,7 +285,7 @@ struct keeper *keeper_start(struct worker *w, const char *state, const struct ke
 {
     struct keeper *k = must(calloc(1, sizeof *k));
     *k = (struct keeper){.w = w, .ops = ops, .owner = owner};
-    list_init(&k->todo);
+    list_init(&k->pending);
     list_init(&k->done);
     wake_init(&k->wake, on_wake);
     init_lock(k);
@@ -340,7 +340,7 @@ static bool queue(struct keeper *k, struct job *j)
     bool fits = k->waiting < KEEPER_JOBS_MAX;
     if (fits) {
         k->waiting++;
-        list_push(&k->todo, &j->node);
+        list_push(&k->pending, &j->node);
         pthread_cond_signal(&k->work);
     }
     pthread_mutex_unlock(&k->lock);
