@@ -178,6 +178,7 @@ def failover(bench, kind, kill):
 def beside_bulk(bench, kind, mbit):
     """A 64-byte echo beside 4 bulk streams down, at 80 ms RTT, through a bottleneck whose queue holds 10 ms."""
     with bad_road(bench, kind, 80) as (tunnel, road):
+        road.do("wire", 1448)
         road.do("rate", mbit * 125000, mbit * 1250)
         road.do("end", "r")
         Echo(tunnel.port).type(1)  # over a connection of that rate

@@ -7,7 +7,9 @@
 // direction only; one of them is drawn for each cut.
 //   delay MS                  each byte of both directions is held back that long
 //   rate BYTES_PER_S QUEUE    of all connections together, each direction alone, behind a queue of that many bytes; 0 0: none.
-//                             For connections from then on the kernel's own buffers are small, and segments as on a wire
+//                             For connections from then on the kernel's own buffers are small
+//   wire BYTES                as well, for connections from then on: segments of that size at most, and buffers of a few of them, so
+//                             that hardly anything waits in front of the queue; 0: none
 //   cut MIN MAX HOW           each new connection is cut at a byte drawn from MIN…MAX (small ones as likely as large); 0 0 r: none
 //   life MIN_MS MAX_MS HOW    each new connection is cut at an age drawn from there; 0 0 r: none
 //   idle MS HOW               connections that were silent that long are cut; 0 r: none
@@ -26,8 +28,8 @@
 #define BLOCKS_AT_ONCE 16 // without a delay: no deeper than a socket
 #define MERGE_NS 500000 // bytes read within this time of a block's first ones leave with them
 #define FIN_PATIENCE_NS 2000000000ull
-#define RATE_RCVBUF (8 * 1024)
-#define RATE_MSS 1448
+#define RATE_RCVBUF (32 * 1024)
+#define WIRE_RCVBUF (8 * 1024)
 #define SECOND_NS 1000000000ull
 
 enum { UP, DOWN };
@@ -66,7 +68,7 @@ struct plan {
 
 static struct {
     unsigned target, port;
-    int listener;
+    int listener, segment; // segment: 0: loopback's own
     uint64_t delay_ns, rate, queue_ns, free_ns[2]; // free_ns: when the line has sent all that was read
     uint64_t random, accepted, cuts, passed[2], pieces;
     struct plan cut, life, idle;
@@ -284,10 +286,12 @@ static void accept_all(int epoll, int listener, uint64_t now)
         struct sockaddr_in a = loopback(road.target);
         road.accepted++;
         if (road.rate) { // the queue is the road's, not the kernel's, and what a window lets go is no lump of 64 KiB
-            setsockopt(in, SOL_SOCKET, SO_RCVBUF, &(int){RATE_RCVBUF}, sizeof(int));
-            setsockopt(out, SOL_SOCKET, SO_RCVBUF, &(int){RATE_RCVBUF}, sizeof(int));
-            setsockopt(out, IPPROTO_TCP, TCP_MAXSEG, &(int){RATE_MSS}, sizeof(int));
+            int space = road.segment ? WIRE_RCVBUF : RATE_RCVBUF;
+            setsockopt(in, SOL_SOCKET, SO_RCVBUF, &space, sizeof(space));
+            setsockopt(out, SOL_SOCKET, SO_RCVBUF, &space, sizeof(space));
         }
+        if (road.segment)
+            setsockopt(out, IPPROTO_TCP, TCP_MAXSEG, &road.segment, sizeof(road.segment));
         if (road.refuse || connect(out, (struct sockaddr *)&a, sizeof(a)) < 0) {
             reset(in);
             close(out);
@@ -384,7 +388,9 @@ static bool obey(const char *line, uint64_t now)
     } else if (sscanf(line, "rate %llu %llu", &a, &b) == 2) {
         road.rate = a;
         road.queue_ns = a ? b * SECOND_NS / a : 0;
-        setsockopt(road.listener, IPPROTO_TCP, TCP_MAXSEG, &(int){a ? RATE_MSS : 0}, sizeof(int));
+    } else if (sscanf(line, "wire %llu", &a) == 1 && a < 65536) {
+        road.segment = (int)a;
+        setsockopt(road.listener, IPPROTO_TCP, TCP_MAXSEG, &road.segment, sizeof(road.segment));
     } else if (sscanf(line, "cut %llu %llu %7s", &a, &b, word) == 3) {
         return plan_set(&road.cut, a, b, word);
     } else if (sscanf(line, "life %llu %llu %7s", &a, &b, word) == 3) {
