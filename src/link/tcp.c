@@ -161,24 +161,23 @@ static void set_unsent(int fd, size_t most)
 }
 
 // Bytes that fit behind others are taken up to 64 KiB whatever TCP_NOTSENT_LOWAT says, and what is refused would wait here: so the kernel
-// is asked, which also makes it tell when it has room again. On a fast path the next write finds out.
+// is asked, which also makes it tell when it has room again. On a fast path, and where no rate is
+// measured, the next write finds out.
 static bool is_full(struct tcp *t)
 {
     struct pollfd p = {.fd = t->fd, .events = POLLOUT};
     return tcp_rate_queue(&t->rate) < TCP_QUEUE_MAX && poll(&p, 1, 0) == 0;
 }
 
-static void write_carrier(struct tcp *t)
+// Before a carrier's writes: what the kernel may hold unsent now.
+static void bound_unsent(struct tcp *t)
 {
-    size_t unsent = tcp_rate_unsent(&t->rate), before = t->out.bytes, left;
+    size_t unsent = tcp_rate_unsent(&t->rate), left;
     if (t->rate.waits && tcp_rate_is_slow(&t->rate) && tcp_info_unsent(t->fd, &left))
         tcp_rate_asked(&t->rate, left);
     tcp_rate_begin(&t->rate, t->link.w->now_us);
     if (tcp_rate_unsent(&t->rate) != unsent)
         set_unsent(t->fd, tcp_rate_unsent(&t->rate));
-    while (!t->blocked && !bufq_empty(&t->out) && write_some(t))
-        t->blocked = is_full(t);
-    tcp_rate_wrote(&t->rate, before - t->out.bytes, t->blocked);
 }
 
 static void on_flush(struct wake *wake)
@@ -186,10 +185,13 @@ static void on_flush(struct wake *wake)
     struct tcp *t = container_of(wake, struct tcp, flush);
     if (t->fd < 0 || !t->connected || err_is(&t->link.err))
         return;
+    size_t before = t->out.bytes;
     if (t->flags & TCP_CARRIER)
-        write_carrier(t);
+        bound_unsent(t);
     while (!t->blocked && !bufq_empty(&t->out) && write_some(t))
-        ;
+        t->blocked = is_full(t);
+    if (t->flags & TCP_CARRIER)
+        tcp_rate_wrote(&t->rate, before - t->out.bytes, t->blocked);
     if (t->end_wanted && !t->end_sent && bufq_empty(&t->out) && !err_is(&t->link.err)) {
         if (shutdown(t->fd, SHUT_WR) < 0 && errno != ENOTCONN)
             fail_send(t, errno, "end");

@@ -258,7 +258,7 @@ static uint64_t ack_owed(const struct stream *st) { return st->rcv_nxt - min64(s
 
 bool stream_ack_rides(const struct stream *st)
 {
-    return list_linked((struct list *)&st->lazy) && ack_owed(st) >= ack_chunk(st) / 8;
+    return list_linked(&st->lazy) && ack_owed(st) >= ack_chunk(st) / 8;
 }
 
 static void ack_later(struct stream *st)

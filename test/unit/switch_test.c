@@ -232,13 +232,19 @@ static void test_rule_12_freed_when_a_reset_is_acked(void **state)
     assert_true(heard_acked(p->a, FRAME_ACK, 1) == ACKED_ALL);
 }
 
-static void test_rule_12_a_refusal_passes_and_is_freed(void **state)
+// a asks, b refuses, and a hears it.
+static void refuse(struct pair *p)
 {
-    struct pair *p = *state;
     say_open(p->a, 1, OPEN_TCP, 1000);
     hear_late(p->b);
     say_opened(p->b, 2, WHY_REFUSED, 0);
     hear_both(p);
+}
+
+static void test_rule_12_a_refusal_passes_and_is_freed(void **state)
+{
+    struct pair *p = *state;
+    refuse(p);
     struct frame_opened f;
     assert_int_equal(frame_get_opened(&f, heard(p->a, FRAME_OPENED, 1)->payload, heard(p->a, FRAME_OPENED, 1)->len), 0);
     assert_int_equal(f.code, WHY_REFUSED);
@@ -252,10 +258,7 @@ static void test_rule_12_a_refusal_passes_and_is_freed(void **state)
 static void test_a_reset_that_crosses_a_refusal_is_answered(void **state)
 {
     struct pair *p = *state;
-    say_open(p->a, 1, OPEN_TCP, 1000);
-    hear_late(p->b);
-    say_opened(p->b, 2, WHY_REFUSED, 0);
-    hear_both(p);
+    refuse(p);
     say_reset(p->a, 1, WHY_MOVED, 0);
     session_end_streams(&p->b->s, NULL);
     hear_late(p->a);
