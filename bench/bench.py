@@ -22,7 +22,7 @@ from pathlib import Path
 import profiling
 import repair
 import tunnels
-from tunnels import Copy, Culvert, HaproxyPair, Proc, Raw, StunnelPair
+from tunnels import Copies, Copy, Culvert, HaproxyPair, Proc, Raw, StunnelPair
 from testenv.proc import NotReady, cpu_seconds, rss_kib
 
 RTT_MS = 100
@@ -365,7 +365,7 @@ def options(argv):
     parser.add_argument("--rounds", type=int, help="default 5; 1 with --quick")
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="loads whose name holds TEXT")
     parser.add_argument("--tunnels", help="comma-separated choice of raw, haproxy, stunnel, culvert, "
-                        "peers, and copy: one process that only copies, the floor of what stands in between")
+                        "peers, copy and copies: one process that only copies, and two, the floor of what stands in between")
     parser.add_argument("--json", metavar="FILE", help="write every figure there")
     return parser.parse_args(argv)
 
@@ -381,7 +381,13 @@ def choose(arguments):
         kinds.append(tunnels.PEERS[name])
     kinds.append(Culvert)
     wanted = arguments.tunnels.split(",") if arguments.tunnels else [kind.name for kind in kinds]
-    return [kind for kind in [*kinds, Copy] if kind.name in wanted]
+    known = {kind.name: kind for kind in [*kinds, Copy, Copies]}
+    if unknown := [name for name in wanted if name not in known]:
+        sys.exit(f"--tunnels {','.join(unknown)}: wanted some of {', '.join(known)}")
+    for text in arguments.only:
+        if not any(text in load for load, _, _ in LOADS):
+            sys.exit(f"--only {text}: no load has that in its name; there are: {'; '.join(load for load, _, _ in LOADS)}")
+    return [kind for name, kind in known.items() if name in wanted]
 
 
 def main(argv):

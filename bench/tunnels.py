@@ -78,13 +78,25 @@ class Copy(Tunnel):
     """One process that copies and encrypts nothing."""
     name = "copy"
 
+    def copy(self, name, target):
+        port = free_port()
+        copy = self.spawn(name, [self.tools / "bench-road", target, 0, port], None)
+        copy.wait_for("its port", lambda: copy.output().strip())
+        return port
+
     def start_far(self):
         self.far_port = self.target
 
     def start_near(self, far_port):
-        self.port = free_port()
-        copy = self.spawn("copy", [self.tools / "bench-road", far_port, 0, self.port], None)
-        copy.wait_for("its port", lambda: copy.output().strip())
+        self.port = self.copy("near", far_port)
+
+
+class Copies(Copy):
+    """Two of them, one behind the other: as many hand-overs as a tunnel has."""
+    name = "copies"
+
+    def start_far(self):
+        self.far_port = self.copy("far", self.target)
 
 
 def certificate(folder):

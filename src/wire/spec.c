@@ -110,7 +110,7 @@ static int take_dest_udp(const struct scan *s, struct spec_dest *d, bool *udp, c
 int spec_addr_parse(struct spec_addr *a, const char *text, const char *bare, struct err *e)
 {
     struct scan s = {"address", text, e};
-    size_t len = strlen(text), used;
+    size_t len = strlen(text), used = 0;
     if (take_addr(&s, a, text, len, bare, &used) < 0)
         return -1;
     if (used != len)
@@ -121,7 +121,7 @@ int spec_addr_parse(struct spec_addr *a, const char *text, const char *bare, str
 int spec_addr_udp_parse(struct spec_addr *a, bool *udp, const char *text, const char *bare, struct err *e)
 {
     struct scan s = {"address", text, e};
-    size_t len = strlen(text), used;
+    size_t len = strlen(text), used = 0;
     *udp = !scan_has_prefix(text, len, "unix:") && take_udp(text, &len);
     if (take_addr(&s, a, text, len, bare, &used) < 0)
         return -1;
