@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #include <string.h>
 #include "link/tls.h"
+#include "session/conn.h"
 
 #define PONG_INTERVAL_MS 60000
 
@@ -56,10 +57,7 @@ static void on_welcome(struct talk *t)
     }
     if (w->status != WELCOME_OK) {
         struct err e = ERR_INIT;
-        bool stop = w->status == WELCOME_STOP;
-        err_set(&e, stop ? ERR_POLICY : ERR_UNREACHED, WHY_POLICY, "the relay refused: %s", w->text[0] ? w->text : "no reason given");
-        if (stop)
-            err_advised(&e, ADVICE_UNKNOWN_AGENT);
+        conn_refusal(&e, &t->hello, w);
         down(t, &e);
         err_fini(&e);
         return;

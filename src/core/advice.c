@@ -50,6 +50,7 @@ static const struct {
     [ADVICE_NO_H2] = {"no-h2", "what answers there does not carry WebSocket over HTTP/2: leave --transport out, or say --transport h1"},
     [ADVICE_PIN] = {"pin", "somebody else answers for the relay, or its key was replaced: get a new invitation by a way that you trust"},
     [ADVICE_UNKNOWN_AGENT] = {"unknown-agent", "get a new invitation from who runs the relay: culvert invite, culvert join"},
+    [ADVICE_VERSION] = {"version", "agent and relay are of versions that do not understand each other: update the older one"},
     [ADVICE_JOIN] = {"join", "join it with an invitation; then its key can be checked, too"},
     [ADVICE_CUT] = {"cut", "something ends the connection as soon as it is seen: try through a proxy, or another port"},
     [ADVICE_DENIED] = {"denied", "ask who runs that end to allow it: culvert grant AGENT --allow HOST:PORT; culvert explain tells which rule decides"},

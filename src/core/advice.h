@@ -41,6 +41,7 @@ enum advice {
     ADVICE_NO_H2,      // HTTP/2 was asked for by name, and is not spoken or not for WebSocket
     ADVICE_PIN,        // another key than the pinned one
     ADVICE_UNKNOWN_AGENT, // the relay does not know us
+    ADVICE_VERSION,    // it speaks another version of the protocol
     ADVICE_JOIN,       // this relay is not joined
     ADVICE_CUT,        // the connection is cut at once
     // behind the relay

@@ -63,9 +63,7 @@ void hello_on(struct front_caller *k, const struct frame_hello *hello)
     struct relay *r = k->f->owner;
     const uint8_t *pin = pin_of(k);
     k->hello = *hello;
-    if (hello->ver_min > 1 || hello->ver_max < 1) {
-        refuse(k, WELCOME_STOP, "this relay speaks version 1 of the protocol only", "version");
-    } else if (!pin) {
+    if (!pin) {
         refuse(k, WELCOME_STOP, refused_text, "no key");
     } else if (r->draining) {
         refuse(k, WELCOME_WAIT, "the relay is going down", "draining");

@@ -222,6 +222,18 @@ static void on_hello(struct conn *c, const uint8_t *payload, size_t len)
     OPENSSL_cleanse(c->hello.token, sizeof c->hello.token);
 }
 
+void conn_refusal(struct err *e, const struct frame_hello *asked, const struct frame_welcome *refusal)
+{
+    bool stop = refusal->status == WELCOME_STOP;
+    bool is_version = refusal->ver < asked->ver_min || refusal->ver > asked->ver_max;
+    err_set(e, stop ? ERR_POLICY : ERR_UNREACHED, WHY_POLICY, "the relay refused: %s",
+            refusal->text[0] ? refusal->text : "no reason given");
+    if (stop && is_version)
+        err_advise(e, ADVICE_VERSION);
+    else if (stop)
+        err_advised(e, ADVICE_UNKNOWN_AGENT);
+}
+
 static void on_welcome(struct conn *c, const uint8_t *payload, size_t len)
 {
     struct frame_welcome w;
@@ -230,10 +242,7 @@ static void on_welcome(struct conn *c, const uint8_t *payload, size_t len)
         return;
     }
     if (w.status != WELCOME_OK) {
-        err_set(&c->err, w.status == WELCOME_STOP ? ERR_POLICY : ERR_UNREACHED, WHY_POLICY, "the relay refused: %s",
-                w.text[0] ? w.text : "no reason given");
-        if (w.status == WELCOME_STOP && !strstr(w.text, "version"))
-            err_advised(&c->err, ADVICE_UNKNOWN_AGENT); // it says so itself
+        conn_refusal(&c->err, &c->hello, &w);
         down(c, &w);
         return;
     }

@@ -51,5 +51,7 @@ struct conn *conn_relay(struct worker *w, struct link *inner, bool peel_wanted, 
 void conn_welcome(struct conn *c, struct session *session, struct frame_welcome *welcome);
 // Sends a WELCOME with a status other than 0 and closes behind it; on_down follows.
 void conn_refuse(struct conn *c, enum welcome_status status, uint32_t retry_ms, const char *text);
+// Agent: what a WELCOME with a status other than 0 that answered `asked` says to people.
+void conn_refusal(struct err *e, const struct frame_hello *asked, const struct frame_welcome *refusal);
 const struct link_facts *conn_facts(const struct conn *c);
 void conn_free(struct conn *c); // closes the stack; no on_down comes any more

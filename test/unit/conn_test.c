@@ -659,6 +659,11 @@ static void versions_must_meet(void **state)
         assert_int_equal(frame_get_welcome(&w, out + FRAME_HEAD, head.length), 0);
         assert_int_equal(w.status, WELCOME_STOP);
         assert_non_null(strstr(w.text, "too old"));
+        struct err e = ERR_INIT;
+        conn_refusal(&e, &f, &w);
+        assert_non_null(strstr(err_text(&e), "too old"));
+        assert_int_equal(e.advice, ADVICE_VERSION);
+        err_fini(&e);
         hand_fini(&h);
     }
 }
