@@ -131,11 +131,11 @@ const struct command command_cert = {
     .summary = "make, ask for, install or show the relay's web certificate",
     .about =
         "The certificate that callers of the HTTPS port see. It lives in the state folder (web.crt, web.key). Agents\n"
-        "trust the relay by its own key besides; with a self-signed certificate they need --ca FILE or\n"
-        "--outer report.",
+        "trust the relay by its own key besides; where the certificate is self-signed, invitations say outer=report,\n"
+        "and the relay's key alone decides.",
     .examples = "  culvert cert selfsigned --host relay.example --host 192.0.2.1\n"
                 "  culvert cert request --host relay.example > relay.csr     have it signed, then:\n"
-                "  culvert cert install relay.pem && systemctl reload culvert\n"
+                "  culvert cert install relay.pem && kill -HUP RELAY_PID\n"
                 "  culvert cert show\n",
     .tables = tables,
     .run = run,

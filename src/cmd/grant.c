@@ -11,7 +11,7 @@ static const struct option grant_options[] = {
     {"allow", 0, "RULE", OPT_MANY | OPT_ARGV, "let it reach this too"},
     {"allow-listen", 0, "ADDR[/udp]", OPT_MANY | OPT_ARGV, "let it listen there at the relay"},
     {"allow-offer", 0, "NAME", OPT_MANY | OPT_ARGV, "let it offer that service"},
-    {"drop", 0, "RULE", OPT_MANY | OPT_ARGV, "take a rule back, as `culvert table agents` or you wrote it"},
+    {"drop", 0, "RULE", OPT_MANY | OPT_ARGV, "take a rule back, as `culvert table rules` writes it"},
     {"drop-listen", 0, "ADDR[/udp]", OPT_MANY | OPT_ARGV, "take a listening rule back"},
     {"drop-offer", 0, "NAME", OPT_MANY | OPT_ARGV, "take an offer rule back"},
     {NULL},

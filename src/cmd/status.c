@@ -16,7 +16,7 @@ static const struct option own_options[] = {
     {NULL},
 };
 static const struct option *const tables[] = {own_options, NULL};
-static const char *const table_names[] = {"agents", "relays", "carriers", "services", "forwards", "streams", "flows", "invitations"};
+static const char *const table_names[] = {"agents", "relays", "carriers", "services", "forwards", "streams", "flows", "rules", "invitations"};
 #define TABLE_COUNT (sizeof table_names / sizeof *table_names)
 
 static int nobody(const char *state, struct err *e)
@@ -48,11 +48,24 @@ static void add_invitation(const struct store_invitation *i, void *ctx)
                                          (json_int_t)i->expires));
 }
 
-// Invitations are read from the store, whether a relay runs or not.
+// These two are read from the store, whether a relay runs or not.
 static int invitations(const char *state, json_t *rows, struct err *e)
 {
     struct store *s = store_open(state, e);
     int rc = s ? store_each_invitation(s, add_invitation, rows, e) : -1;
+    store_close(s);
+    return rc;
+}
+
+static void add_rule(const char *agent, enum rule_verb verb, const char *text, void *ctx)
+{
+    json_array_append_new(ctx, json_pack("{s:s,s:s,s:s}", "agent", agent, "may", rule_verb_name(verb), "rule", text));
+}
+
+static int rules(const char *state, json_t *rows, struct err *e)
+{
+    struct store *s = store_open(state, e);
+    int rc = s ? store_each_rule(s, add_rule, rows, e) : -1;
     store_close(s);
     return rc;
 }
@@ -138,7 +151,9 @@ static int gather(const char *state, const char *name, json_t *rows, struct err 
 static int show_table(const char *state, const char *name, bool json, struct err *e)
 {
     json_t *rows = json_array();
-    int rc = !strcmp(name, "invitations") ? invitations(state, rows, e) : gather(state, name, rows, e);
+    int rc = !strcmp(name, "invitations") ? invitations(state, rows, e)
+             : !strcmp(name, "rules")     ? rules(state, rows, e)
+                                          : gather(state, name, rows, e);
     if (rc == 0 && json) {
         json_dumpf(rows, stdout, JSON_INDENT(2));
         putchar('\n');
@@ -180,7 +195,7 @@ static int run_table(struct options *o, struct err *e)
     const char *near = nearest_word(name, table_names, TABLE_COUNT);
     return err_set(e, ERR_USAGE, WHY_NONE,
                    "culvert table: there is no table \"%.60s\"%s%s%s; there are agents, relays, carriers, "
-                   "services, forwards, streams, flows and invitations",
+                   "services, forwards, streams, flows, rules and invitations",
                    name, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
 }
 
@@ -197,14 +212,16 @@ const struct command command_status = {
 
 const struct command command_table = {
     .name = "table",
-    .usage = "agents | relays | carriers | services | forwards | streams | flows | invitations",
+    .usage = "agents | relays | carriers | services | forwards | streams | flows | rules | invitations",
     .args_min = 1,
     .args_max = 1,
     .summary = "what is connected, offered, forwarded, open",
     .about =
         "Prints one table of the relay and agents that run with this --state folder. Exit status 3: none is running.\n"
-        "At a relay, agents and invitations are listed whether it runs or not; an agent that is not connected is away.",
+        "At a relay, agents, their rules and invitations are listed whether it runs or not; an agent that is not connected\n"
+        "is away.",
     .examples = "  culvert table agents\n"
+                "  culvert table rules                     who may do what, as `culvert grant --drop` takes it back\n"
                 "  culvert table streams --watch\n"
                 "  culvert table forwards --json\n",
     .tables = tables,

@@ -606,17 +606,29 @@ int store_revoke(struct store *s, const char *what, enum store_kind *kind, struc
 int store_each_identity(struct store *s, store_identity_fn *fn, void *ctx, struct err *e)
 {
     sqlite3_stmt *q = ask(s,
-                          "SELECT pin, name, created, coalesce(revoked, 0), (SELECT count(*) FROM rules WHERE"
-                          " rules.pin = identities.pin) FROM identities ORDER BY name, created",
-                          "");
+                          "SELECT pin, name, created, coalesce(revoked, 0) FROM identities ORDER BY name, created", "");
     int got;
     while ((got = step(&q)) == 1) {
-        struct store_identity i = {.created = sqlite3_column_int64(q, 2),
-                                   .revoked = sqlite3_column_int64(q, 3),
-                                   .rule_count = (unsigned)sqlite3_column_int64(q, 4)};
+        struct store_identity i = {.created = sqlite3_column_int64(q, 2), .revoked = sqlite3_column_int64(q, 3)};
         copy_text(i.name, sizeof i.name, q, 1);
         if (copy_pin(i.pin, q, 0))
             fn(&i, ctx);
+    }
+    return got < 0 ? fail(s, e, "read") : 0;
+}
+
+int store_each_rule(struct store *s, store_rule_fn *fn, void *ctx, struct err *e)
+{
+    sqlite3_stmt *q = ask(s,
+                          "SELECT name, verb, text FROM rules JOIN identities USING (pin) WHERE revoked IS NULL"
+                          " ORDER BY name, place",
+                          "");
+    int got;
+    while ((got = step(&q)) == 1) {
+        char name[SPEC_NAME_MAX + 1], text[RULE_TEXT_MAX];
+        copy_text(name, sizeof name, q, 0);
+        copy_text(text, sizeof text, q, 2);
+        fn(name, (enum rule_verb)sqlite3_column_int(q, 1), text, ctx);
     }
     return got < 0 ? fail(s, e, "read") : 0;
 }

@@ -72,10 +72,13 @@ struct store_identity {
     uint8_t pin[PIN_SIZE];
     char name[SPEC_NAME_MAX + 1];
     int64_t created, revoked; // seconds since 1970; revoked 0: no
-    unsigned rule_count;
 };
 typedef void store_identity_fn(const struct store_identity *i, void *ctx);
 int store_each_identity(struct store *s, store_identity_fn *fn, void *ctx, struct err *e); // by name, revoked ones too
+
+// The rules of all identities that are not revoked, by name, as they were written; text is only valid during the call.
+typedef void store_rule_fn(const char *agent, enum rule_verb verb, const char *text, void *ctx);
+int store_each_rule(struct store *s, store_rule_fn *fn, void *ctx, struct err *e);
 
 // All identities that are not revoked, with their rules; no own listeners yet. NULL with *e set.
 struct policy *store_policy(struct store *s, struct err *e);

@@ -8,7 +8,7 @@ import pytest
 from testenv.culvert import Agent
 from testenv.net import ask_udp, connect, recv_exactly, udp
 
-TABLES = ["agents", "services", "forwards", "streams", "flows", "invitations"]
+TABLES = ["agents", "services", "forwards", "streams", "flows", "rules", "invitations"]
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,16 @@ def test_flows_on_both_ends(relay, agent):
         ask_udp(s, b"abc")
         for end in (relay, agent):
             assert [row for row in end.table("flows") if agent.udp_target in str(row)]
+
+
+def test_a_rule_is_listed_as_grant_takes_it_back(shared, relay):
+    shared.joined(relay, "ruled", invite_flags=["--allow", "10.0.0.0/8:22", "--allow-offer", "web"])
+    mine = lambda: [(row["may"], row["rule"]) for row in relay.table("rules") if row["agent"] == "ruled"]
+    given = {("allow", "10.0.0.0/8:22"), ("allow-offer", "web")}
+    before = mine()
+    assert given < set(before)
+    assert relay.run("grant", "ruled", "--drop", "10.0.0.0/8:22", "--drop-offer", "web").returncode == 0
+    assert mine() == [rule for rule in before if rule not in given]
 
 
 def test_invitations_show_no_token(relay, agent):

@@ -213,7 +213,12 @@ static void open_invitations_are_listed(void **state)
 
 static void collect_identity(const struct store_identity *i, void *ctx)
 {
-    snprintf((char *)ctx + strlen(ctx), 100, "%s:%u%s ", i->name, i->rule_count, i->revoked ? ":revoked" : "");
+    snprintf((char *)ctx + strlen(ctx), 100, "%s%s ", i->name, i->revoked ? ":revoked" : "");
+}
+
+static void collect_rule(const char *agent, enum rule_verb verb, const char *text, void *ctx)
+{
+    snprintf((char *)ctx + strlen(ctx), 100, "%s %s %s; ", agent, rule_verb_name(verb), text);
 }
 
 static void grants(void **state)
@@ -221,7 +226,7 @@ static void grants(void **state)
     struct invited i = invite("site7", 1, "10.0.0.0/8:22");
     struct err e = ERR_INIT;
     unsigned changed;
-    char names[256] = "";
+    char names[256] = "", rules[256] = "";
     enum store_kind kind;
     struct rule add[] = {rule(RULE_ALLOW, "10.0.0.0/8:80"), rule(RULE_LISTEN, "8080")};
     struct rule drop[] = {rule(RULE_ALLOW, "10.0.0.0/8:22-22"), rule(RULE_OFFER, "web")};
@@ -235,13 +240,18 @@ static void grants(void **state)
     assert_int_equal(store_grant(store, "nobody", add, 2, NULL, 0, &changed, &e), -1);
     assert_refused(&e, ERR_USAGE, "no agent \"nobody\"");
     assert_int_equal(store_each_identity(store, collect_identity, names, &e), 0);
-    assert_string_equal(names, "site7:2 ");
+    assert_string_equal(names, "site7 ");
+    assert_int_equal(store_each_rule(store, collect_rule, rules, &e), 0);
+    assert_string_equal(rules, "site7 allow 10.0.0.0/8:80; site7 allow-listen 8080; ");
     assert_int_equal(store_revoke(store, "site7", &kind, &e), 0);
+    rules[0] = 0;
+    assert_int_equal(store_each_rule(store, collect_rule, rules, &e), 0);
+    assert_string_equal(rules, "");
     assert_int_equal(store_grant(store, "site7", add, 2, NULL, 0, &changed, &e), -1);
     err_fini(&e);
     names[0] = 0;
     assert_int_equal(store_each_identity(store, collect_identity, names, &e), 0);
-    assert_string_equal(names, "site7:2:revoked ");
+    assert_string_equal(names, "site7:revoked ");
 }
 
 static void rules_are_bounded_all_or_nothing(void **state)
