@@ -47,20 +47,16 @@ static void lose(struct tie *t)
     err_fini(&e);
 }
 
-// The next good relay in the order, other than the last one if there is one.
+// The next good relay in the order, other than the one where the stream waits for its answer.
 static struct uplink *next_relay(struct asking *q, struct tie *t)
 {
     struct agent *a = q->a;
-    struct uplink *only = NULL;
     for (size_t i = 0; i < a->uplink_count; i++) {
-        size_t k = q->order[(t->turn + i) % a->uplink_count];
-        if (!uplink_is_good(&a->uplinks[k]))
+        struct uplink *u = &a->uplinks[q->order[(t->turn + i) % a->uplink_count]];
+        if (!uplink_is_good(u) || (!meet_is_adrift(t) && stream_session(t->st) == &u->session))
             continue;
-        only = &a->uplinks[k];
-        if (meet_is_adrift(t) || stream_session(t->st) != &only->session) {
-            t->turn = (uint8_t)((t->turn + i + 1) % a->uplink_count);
-            return only;
-        }
+        t->turn = (uint8_t)((t->turn + i + 1) % a->uplink_count);
+        return u;
     }
     return NULL;
 }

@@ -96,9 +96,8 @@ static void drain(struct agent *a)
 {
     if (a->life != AGENT_RUNNING)
         return;
-    uint32_t ms = a->o && a->o->drain_ms ? a->o->drain_ms : AGENT_DRAIN_MS;
     a->life = AGENT_DRAINING;
-    a->drain_until_ms = a->w.now_ms + ms;
+    a->drain_until_ms = a->w.now_ms + a->o->drain_ms;
     locals_close(a);
     for (size_t i = 0; i < a->uplink_count; i++)
         say_goodbye(&a->uplinks[i]);

@@ -13,7 +13,8 @@
 #include "wire/url.h"
 
 #define AGENT_CARRIERS_MAX 8
-#define AGENT_OPEN_MS 20000 // from the first SYN to WELCOME
+#define AGENT_DRAIN_MS 30000 // by default
+#define AGENT_OPEN_MS 20000  // from the first SYN until a handshake begins, and from there to WELCOME
 
 enum agent_outer { AGENT_OUTER_DEFAULT, AGENT_OUTER_VERIFY, AGENT_OUTER_REPORT }; // default: the invitation's
 
@@ -55,7 +56,7 @@ struct agent_options {
     int ready_fd;                  // -1: none
     uint32_t udp_idle_ms;          // 0: 60 s
     uint32_t comeback_ms;          // a better relay must have stood so long before it is used again
-    uint32_t drain_ms;             // after TERM or INT; 0: 30 s
+    uint32_t drain_ms;             // after TERM or INT
 };
 
 int agent_run(const struct agent_options *o);

@@ -16,7 +16,6 @@
 #include "trust/policy.h"
 
 #define AGENT_LEAVE_MS 1500    // for our GOAWAY to arrive
-#define AGENT_DRAIN_MS 30000
 #define REVERSE_SOON_MS 200    // for the old relay to have closed it
 #define REVERSE_RETRY_MS 60000 // doubled up to REVERSE_RETRY_MAX_MS
 #define REVERSE_RETRY_MAX_MS 3600000

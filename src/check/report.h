@@ -48,7 +48,7 @@ struct report {
 
 struct report *report_new(void);
 void report_free(struct report *r); // NULL is allowed
-// A new row; group is a printf format's result, copied.
+// A new row; group and subject are copied, probe is static.
 struct finding *report_add(struct report *r, const char *group, const char *probe, const char *subject, uint64_t now_ms);
 void finding_end(struct finding *f, enum check_result result, enum advice advice, uint64_t now_ms, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));

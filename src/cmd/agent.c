@@ -34,6 +34,7 @@ static const struct option own_options[] = {
      "a better relay than the one in use must have stood this long, and a random part of it more, before "
      "it is used; default 60s"},
     {"udp-idle", 0, "TIME", 0, "silent UDP conversations end after this; default 60s"},
+    {"drain", 0, "TIME", 0, "after TERM or INT wait this long for streams to end; default 30s"},
     {NULL},
 };
 static const struct option *const agent_tables[] = {own_options, connect_options, NULL};
@@ -114,18 +115,18 @@ static int parse_forwards(const struct options *o, struct parsed *p, struct err 
 static int parse(struct options *o, const char *state, struct parsed *p, struct err *e)
 {
     static const char *const seal[] = {"auto", "always", "never", NULL};
-    uint64_t idle = 60000, comeback = RANK_COMEBACK_MS, ready = 0, carriers = 1;
+    uint64_t idle = 60000, comeback = RANK_COMEBACK_MS, drain = AGENT_DRAIN_MS, ready = 0, carriers = 1;
     unsigned which_seal = AGENT_SEAL_AUTO;
     if (connect_parse(o, &p->connect, e) < 0 || parse_forwards(o, p, e) < 0 ||
         rules_parse(o, "allow", &p->allows, e) < 0 || options_ms(o, "udp-idle", &idle, e) < 0 ||
-        options_ms(o, "comeback", &comeback, e) < 0 ||
+        options_ms(o, "comeback", &comeback, e) < 0 || options_ms(o, "drain", &drain, e) < 0 ||
         options_number(o, "ready-fd", 0, 65535, &ready, e) < 0 || options_word(o, "seal", seal, &which_seal, e) < 0 ||
         options_number(o, "carriers", 1, AGENT_CARRIERS_MAX, &carriers, e) < 0)
         return -1;
     if (idle < 1000 || idle > 86400000)
         return err_set(e, ERR_USAGE, WHY_NONE, "culvert agent: --udp-idle: from 1s to 1d");
-    if (comeback > 86400000)
-        return err_set(e, ERR_USAGE, WHY_NONE, "culvert agent: --comeback: at most 1d");
+    if (comeback > 86400000 || drain > 86400000)
+        return err_set(e, ERR_USAGE, WHY_NONE, "culvert agent: --comeback and --drain: at most 1d");
     p->a.state = state;
     p->a.connect = p->connect.c;
     p->a.allows = p->allows.list;
@@ -135,6 +136,7 @@ static int parse(struct options *o, const char *state, struct parsed *p, struct 
     p->a.ready_fd = options_has(o, "ready-fd") ? (int)ready : -1;
     p->a.udp_idle_ms = (uint32_t)idle;
     p->a.comeback_ms = (uint32_t)comeback;
+    p->a.drain_ms = (uint32_t)drain;
     p->a.seal = (enum agent_seal)which_seal;
     p->a.carriers = (unsigned)carriers;
     if (!p->a.stdio && !p->a.local_count && !p->a.reverse_count && !p->a.socks_count && !p->a.http_count &&

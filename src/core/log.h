@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The log: one line an event, `key=value` after a short sentence, or one JSON object, or journal priority prefixes;
 // always to stderr. Bytes of foreign origin outside 0x20…0x7e are written as \xNN, and values are cut at
-// LOG_VALUE_MAX, so no peer can forge a line or drive a terminal. Secrets are never passed to it. The sink is the only
-// process-wide state in the program. Of one message at most LOG_BURST lines a second are written, so that no peer fills a disk
+// LOG_VALUE_MAX, so no peer can forge a line or drive a terminal. Secrets are never passed to it. Sink and counts are
+// process-wide. Of one message at most LOG_BURST lines a second are written, so that no peer fills a disk
 // with refusals; what was left out is counted and told before that message's next line. LOG_DEBUG and LOG_TRACE have no bound.
 #pragma once
 #include <stdbool.h>

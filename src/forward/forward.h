@@ -13,7 +13,7 @@
 
 #define FORWARD_CONDUITS_MAX 65536
 #define FORWARD_FLOWS_MAX 16384
-#define FORWARD_HELD_MAX (4 * 1024 * 1024) // datagrams of all flows that wait for their name to be resolved
+#define FORWARD_HELD_MAX (4 * 1024 * 1024) // datagrams of all flows that wait for a name to be resolved or for a seal
 #define FORWARD_OPEN_MS 30000 // a caller waits this long for the far end's answer
 #define FORWARD_UDP_IDLE_MS 60000
 

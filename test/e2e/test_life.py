@@ -83,12 +83,14 @@ class TestEnd:
         with pytest.raises((ConnectionResetError, EOFError)):
             recv_exactly(s, 1)
 
-    def test_the_drain_has_an_end(self, world):
+    @pytest.mark.parametrize("who", ["relay", "agent"])
+    def test_the_drain_has_an_end(self, world, who):
         relay = world.relay(flags=["--drain", "1s"])
-        agent = world.agent(relay, "-L", f"0:{world.server().at}")
+        agent = world.agent(relay, "-L", f"0:{world.server().at}", "--drain", "1s")
         s = opened(agent.at())
-        relay.proc.signal(signal.SIGTERM)
-        relay.proc.wait_exit()
+        end = relay if who == "relay" else agent
+        end.proc.signal(signal.SIGTERM)
+        end.proc.wait_exit()
         s.close()
 
 
