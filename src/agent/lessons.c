@@ -85,7 +85,7 @@ static void load(struct lessons *l, const json_t *all)
         if (!is_key(key) || cut < 0 || cut > LIVENESS_IDLE_MAX_MS || strikes < 0)
             continue;
         struct lessons_network *n = touch(l, key);
-        n->lesson = (struct liveness_lesson){.cut_ms = (uint32_t)cut, .strikes = (uint16_t)(strikes < 6 ? strikes : 6)};
+        n->lesson = (struct liveness_lesson){.cut_ms = (uint32_t)cut, .strikes = (uint16_t)(strikes < LIVENESS_STRIKES_MAX ? strikes : LIVENESS_STRIKES_MAX)};
         load_ways(n, json_object_get(one, "ways"));
     }
 }

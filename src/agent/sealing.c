@@ -17,6 +17,7 @@ static enum seal_choice choose(void *owner, const char *service, struct seal_pee
     agent_state_fresh_peers(&a->state);
     const struct agent_peer *known = agent_state_find_peer(&a->state, name);
     if (known) {
+        _Static_assert(AGENT_PEER_PINS <= SEAL_PINS_MAX, "all pins of a peer are accepted");
         memcpy(peer->pins, known->pins, known->pin_count * PIN_SIZE);
         peer->pin_count = known->pin_count;
         return SEAL_SEALED;

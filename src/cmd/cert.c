@@ -38,7 +38,7 @@ static int need_hosts(struct cert_call *c, struct err *e)
 static int selfsigned(struct cert_call *c, struct err *e)
 {
     uint64_t days = 90;
-    if (need_hosts(c, e) < 0 || options_number(c->o, "days", 1, 36500, &days, e) < 0 ||
+    if (need_hosts(c, e) < 0 || options_number(c->o, "days", 1, CERT_DAYS_MAX, &days, e) < 0 ||
         cert_selfsigned(c->state, c->hosts, c->host_count, (unsigned)days, e) < 0)
         return -1;
     printf("installed a self-signed certificate for %s%s in %s; HUP tells a running relay\n", c->hosts[0],

@@ -328,7 +328,7 @@ static bool is_idle_frame(const nghttp2_frame *f)
 
 static void count_idle(struct h2 *h)
 {
-    if (h->w->now_ms - h->idle_since_ms > 10000) {
+    if (h->w->now_ms - h->idle_since_ms > H2_IDLE_MS) {
         h->idle_since_ms = h->w->now_ms;
         h->idle_frames = 0;
     }

@@ -24,7 +24,8 @@
 #define H2_SETTLE_MS 10000                  // for the peer's preface and the acknowledgement of our SETTINGS
 #define H2_IDLE_MS 10000                    // a client's connection without a stream
 #define H2_LINGER_MS 3000                   // for GOAWAY and what was sent last to leave
-#define H2_IDLE_FRAMES 1000                 // PING, PRIORITY, empty DATA … a client may send in 10 s
+#define H2_IDLE_FRAMES 1000                 // PING, PRIORITY, empty DATA … a client may send in
+#define H2_IDLE_MS 10000
 
 struct h2;
 

@@ -14,7 +14,6 @@
 #include "link/tls_own.h"
 #include "link/tls_records.h"
 
-#define PINS_MAX 8
 #define OVERHEAD 64                       // what room keeps back for record headers and tags
 #define KEY_MS (UINT64_C(3600) * 1000)
 
@@ -26,7 +25,7 @@ struct tls {
     bool inner; // its context checks pins
     bool early, whole, pad;
     uint8_t alpn[256]; // length and bytes
-    uint8_t pins[PINS_MAX][32];
+    uint8_t pins[TLS_PINS_MAX][32];
     size_t pin_count;
     uint8_t peer_pin[32];
     char *who;
@@ -687,7 +686,7 @@ struct link *tls_over(struct link *below, const struct tls_options *o, struct bu
     if (t->pad && t->server)
         SSL_set_block_padding(ssl, TLS_PAD / 4);
     set_alpn(t, o);
-    assert(o->pin_count <= PINS_MAX);
+    assert(o->pin_count <= TLS_PINS_MAX);
     t->pin_count = o->pin_count;
     if (o->pin_count)
         memcpy(t->pins, o->pins, o->pin_count * sizeof(t->pins[0]));

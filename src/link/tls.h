@@ -8,6 +8,7 @@
 #include "link/link.h"
 
 #define TLS_PAD 1536
+#define TLS_PINS_MAX 8
 
 struct tls_options {
     SSL_CTX *ctx; // counted up by the link
@@ -17,7 +18,7 @@ struct tls_options {
     const char *sni;        // client: SNI other than host; "" sends none; NULL: host
     bool report;            // client: an untrusted certificate is reported in the facts instead of refused
     const uint8_t (*pins)[32]; // client, inner: accepted pins, copied; checked in constant time; server inner: NULL
-    size_t pin_count;       // <= 8
+    size_t pin_count;       // <= TLS_PINS_MAX
     const char *who;        // "relay.example:443", for messages; copied
     bool h2;                // client, not inner: offer HTTP/2 before HTTP/1.1
     const char *alpn;       // inner: the one protocol that both ends must name; NULL: culvert/1; copied, <= 255 bytes

@@ -25,7 +25,7 @@ static void refuse(struct front_caller *k, enum welcome_status status, const cha
     r->stats.refused++;
     log_event(LOG_INFO, "agent refused", LS("peer", addr_text(&conn_facts(k->conn)->peer, peer)), LS("key", key),
               LS("reason", reason));
-    conn_refuse(k->conn, status, status == WELCOME_WAIT ? 2000 : 0, text);
+    conn_refuse(k->conn, status, status == WELCOME_WAIT ? RELAY_RETRY_MS : 0, text);
 }
 
 // The key is known: into its session.

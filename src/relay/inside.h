@@ -24,6 +24,7 @@
 #define MEMBER_STREAMS_MAX 8192 // of all its sessions together, either way
 #define VISIT_LISTENERS_MAX 256 // reverse listeners and offers of one session
 #define MEMBER_LISTENERS_MAX 512 // of all its sessions together
+#define RELAY_RETRY_MS 2000 // what an agent is told to wait that comes at a bad moment
 #define DRAIN_TICK_MS 50
 #define TIDY_MS 200               // after a carrier came up, what handshakes needed goes back to the system
 #define TIDY_GAP_MS 60000         // but not more often

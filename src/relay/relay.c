@@ -272,7 +272,7 @@ static void drain(struct relay *r)
         {
             struct visit *v = list_entry(vi, struct visit, node);
             if (visit_is_up(v))
-                session_goaway(&v->s, 0, 2000, "the relay is going down");
+                session_goaway(&v->s, 0, RELAY_RETRY_MS, "the relay is going down");
             else
                 visit_end(v, "nobody can come back to a relay that is going down");
         }

@@ -466,7 +466,7 @@ void conn_refuse(struct conn *c, enum welcome_status status, uint32_t retry_ms, 
     link_send(c->top, put_frame(c, put_welcome, &w));
     link_shut(c->top, SHUT_END);
     c->state = CONN_REFUSED;
-    timer_set(c->w, &c->deadline, 2000);
+    timer_set(c->w, &c->deadline, CONN_REFUSED_MS);
     wake_post(c->w, &c->wake);
 }
 

@@ -8,6 +8,7 @@
 #include "session/carrier.h"
 #include "session/session.h"
 
+#define CONN_REFUSED_MS 2000    // for a refused agent to go
 #define CONN_HANDSHAKE_MS 10000 // for HELLO at the relay; an agent's whole open has its own deadline
 
 struct conn;

@@ -2,7 +2,6 @@
 #include "session/liveness.h"
 #include <stddef.h>
 
-#define STRIKES_MAX 6
 #define BELIEVED 128 // answered PINGs, doubled by each strike, until a longer silence is tried again
 
 static uint64_t later(uint64_t a, uint64_t b) { return a > b ? a : b; }
@@ -58,7 +57,7 @@ static void learn_cut(struct liveness_lesson *k, uint64_t ms)
 {
     if (k->cut_ms == 0 || ms < k->cut_ms)
         k->cut_ms = (uint32_t)ms;
-    k->strikes += k->strikes < STRIKES_MAX;
+    k->strikes += k->strikes < LIVENESS_STRIKES_MAX;
     k->answered = 0;
 }
 

@@ -19,6 +19,7 @@
 #define LIVENESS_IDLE_MAX_MS 40000     // up to here,
 #define LIVENESS_IDLE_MIN_MS 5000      // and never shortened below this
 #define LIVENESS_CUT_MIN_MS 8000       // a shorter silence at the end of a carrier says nothing about the network
+#define LIVENESS_STRIKES_MAX 6         // cuts of one network that are counted
 #define LIVENESS_PEER_MAX_MS 60000     // an interval that a peer announces counts for no more than this
 
 // What one network has taught: kept by the agent from carrier to carrier. All zero: nothing yet.

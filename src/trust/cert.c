@@ -16,7 +16,6 @@
 #include "wire/scan.h"
 
 #define NEW_KEY_FILE "web.key.new"
-#define DAYS_MAX 36500
 #define NAME_MAX_TEXT 256
 #define CHAIN_MAX 16
 
@@ -198,8 +197,8 @@ int cert_selfsigned(const char *state, const char *const *hosts, size_t host_cou
     GENERAL_NAMES *names = make_names(hosts, host_count, e);
     if (!names)
         goto out;
-    if (days == 0 || days > DAYS_MAX) {
-        err_set(e, ERR_USAGE, WHY_NONE, "--days %u: a certificate lasts 1 to %d days", days, DAYS_MAX);
+    if (days == 0 || days > CERT_DAYS_MAX) {
+        err_set(e, ERR_USAGE, WHY_NONE, "--days %u: a certificate lasts 1 to %d days", days, CERT_DAYS_MAX);
         goto out;
     }
     key = EVP_EC_gen("P-256");

@@ -13,6 +13,7 @@
 #define CERT_FILE "web.crt"
 #define KEY_FILE "web.key"
 #define CERT_HOSTS_MAX 100
+#define CERT_DAYS_MAX 36500
 
 // Makes a key and a certificate for the hosts (names, wildcards, IPs) and installs both in the state folder.
 int cert_selfsigned(const char *state, const char *const *hosts, size_t host_count, unsigned days, struct err *e);
