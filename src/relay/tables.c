@@ -128,9 +128,11 @@ static void add_forwards(const struct visit *v, json_t *rows)
     }
 }
 
+// What passes here between two agents: of streams or of flows. A row tells of the half of the agent that asked.
 struct switched {
     const struct visit *v;
     json_t *rows;
+    bool datagram;
 };
 
 static void add_switched(struct stream *st, void *ctx)
@@ -138,27 +140,35 @@ static void add_switched(struct stream *st, void *ctx)
     struct switched *sw = ctx;
     struct stream_info info;
     stream_get_info(st, &info);
-    if (!info.speaks)
+    if (!info.speaks || info.datagram != sw->datagram)
         return;
     char uid[33];
     for (int i = 0; i < 16; i++)
         snprintf(uid + 2 * i, 3, "%02x", info.uid[i]);
-    json_array_append_new(sw->rows,
-                          json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:s}", "kind", "service", "agent", sw->v->m->name,
-                                    "sealed", info.sealed ? "yes" : "no", "bytes_in",
-                                    (json_int_t)info.bytes_in, "bytes_out", (json_int_t)info.bytes_out, "age_ms",
-                                    (json_int_t)((sw->v->m->r->w->now_us - info.opened_us) / 1000), "uid", uid));
+    json_t *row = json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:s}", "kind", "service", "agent", sw->v->m->name, "sealed",
+                            info.sealed ? "yes" : "no", "bytes_in", (json_int_t)info.bytes_in, "bytes_out",
+                            (json_int_t)info.bytes_out, "age_ms",
+                            (json_int_t)((sw->v->m->r->w->now_us - info.opened_us) / 1000), "uid", uid);
+    if (sw->datagram)
+        json_object_update_new(row, json_pack("{s:I,s:I}", "packets_in", (json_int_t)info.packets_in, "packets_out",
+                                              (json_int_t)info.packets_out));
+    json_array_append_new(sw->rows, row);
 }
 
 static void add_visit_streams(const struct visit *v, json_t *rows)
 {
-    struct switched sw = {v, rows};
-    session_each_stream((struct session *)&v->s, add_switched, &sw);
+    session_each_stream((struct session *)&v->s, add_switched, &(struct switched){v, rows, false});
 }
 
-static json_t *streams(const struct relay *r)
+static void add_visit_flows(const struct visit *v, json_t *rows)
 {
-    json_t *rows = forward_streams_json(&r->fw), *switched = each_visit(r, add_visit_streams);
+    session_each_stream((struct session *)&v->s, add_switched, &(struct switched){v, rows, true});
+}
+
+// Those that this relay ends itself, and then those that it switches.
+static json_t *with_switched(const struct relay *r, json_t *rows, visit_fn *add)
+{
+    json_t *switched = each_visit(r, add);
     json_array_extend(rows, switched);
     json_decref(switched);
     return rows;
@@ -176,8 +186,8 @@ static json_t *table(void *owner, const char *name)
     if (!strcmp(name, "forwards"))
         return each_visit(r, add_forwards);
     if (!strcmp(name, "streams"))
-        return streams(r);
-    return strcmp(name, "flows") ? NULL : forward_flows_json(&r->fw);
+        return with_switched(r, forward_streams_json(&r->fw), add_visit_streams);
+    return strcmp(name, "flows") ? NULL : with_switched(r, forward_flows_json(&r->fw), add_visit_flows);
 }
 
 static json_t *listening(const struct relay *r, enum front_kind kind)

@@ -43,11 +43,29 @@ static bool has_room(struct session *s, size_t len)
 
 _Static_assert(sizeof(struct entry) + FRAME_PART_MAX <= BUF_ROOM, "a part and its entry fit a full buffer");
 
+// A datagram, or its last part, goes out; a part before it is bytes alone.
+static void count_out(struct stream *st, size_t len, bool is_whole)
+{
+    st->s->stats.dgrams_out += is_whole;
+    st->s->stats.bytes_out += len;
+    st->dgrams_out += is_whole;
+    st->dgram_bytes_out += len;
+}
+
+static void count_in(struct stream *st, size_t len, bool is_whole)
+{
+    st->s->stats.dgrams_in += is_whole;
+    st->s->stats.bytes_in += len;
+    st->dgrams_in += is_whole;
+    st->dgram_bytes_in += len;
+}
+
 bool dgram_queue(struct stream *st, const void *data, size_t len, uint16_t age_ms, uint16_t ttl_ms)
 {
     struct session *s = st->s;
     if (len > DGRAM_MAX || !has_room(s, len))
         return false;
+    count_out(st, len, true);
     uint8_t parts = (uint8_t)(len ? (len + FRAME_PART_MAX - 1) / FRAME_PART_MAX : 1);
     const uint8_t *at = data;
     struct entry e = {.queued_us = s->w->now_us, .stream = st->node.key, .seq = st->dgram_seq++, .age_ms = age_ms,
@@ -58,8 +76,6 @@ bool dgram_queue(struct stream *st, const void *data, size_t len, uint16_t age_m
         at += e.len;
         len -= e.len;
     }
-    s->stats.dgrams_out++;
-    st->dgrams_out++;
     st->moved_at = (uint32_t)(s->w->now_us >> 20);
     carrier_output(st->carrier);
     return true;
@@ -73,7 +89,7 @@ bool dgram_pass(struct stream *to, const struct frame_dgram *f)
     struct entry e = {.queued_us = s->w->now_us, .stream = to->node.key, .seq = f->seq, .age_ms = f->age_ms,
                       .ttl_ms = f->ttl_ms, .len = (uint16_t)f->len, .part = f->part, .parts = f->parts};
     push_part(to, &e, f->data);
-    s->stats.dgrams_out += f->part + 1 == f->parts;
+    count_out(to, f->len, f->part + 1 == f->parts);
     carrier_output(to->carrier);
     return true;
 }
@@ -141,9 +157,7 @@ void dgram_clear_parts(struct stream *st)
 static void deliver(struct stream *st, const uint8_t *data, size_t len)
 {
     struct session *s = st->s;
-    s->stats.dgrams_in++;
-    s->stats.bytes_in += len;
-    st->dgrams_in++;
+    count_in(st, len, true);
     if (s->ops->on_dgram)
         s->ops->on_dgram(s, st, data, len);
 }
@@ -198,6 +212,7 @@ int dgram_receive(struct stream *st, const struct frame_dgram *f)
     if (f->age_ms > f->ttl_ms) {
         s->stats.dgrams_dropped_stale++;
     } else if (st->twin) {
+        count_in(st, f->len, f->part + 1 == f->parts);
         dgram_pass(st->twin, f);
     } else if (!st->attached || st->rst) {
         return 0;

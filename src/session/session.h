@@ -108,7 +108,8 @@ struct stream_info { // for tables
     uint8_t kind;
     enum stream_state state;
     uint8_t uid[16];
-    uint64_t bytes_in, bytes_out;
+    uint64_t bytes_in, bytes_out; // of a flow: of its datagrams
+    uint64_t packets_in, packets_out;
     uint64_t window, unacked, queued;
     uint64_t opened_us;
     bool switched, datagram, sealed;

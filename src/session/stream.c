@@ -691,7 +691,9 @@ void stream_get_info(const struct stream *st, struct stream_info *info)
                  : st->answered || st->twin ? STREAM_OPEN
                  : st->opener  ? STREAM_OPENING
                                : STREAM_ASKED,
-        .bytes_in = st->rcv_nxt, .bytes_out = st->snd_end, .window = st->window,
+        .bytes_in = st->datagram ? st->dgram_bytes_in : st->twin ? st->twin->snd_end : st->rcv_nxt,
+        .bytes_out = st->datagram ? st->dgram_bytes_out : st->snd_end,
+        .packets_in = st->dgrams_in, .packets_out = st->dgrams_out, .window = st->window,
         .unacked = st->snd_end > st->snd_una ? st->snd_end - st->snd_una : 0, .queued = st->rcv.bytes, .opened_us = st->opened_us,
     };
     memcpy(info->uid, st->uid, sizeof info->uid);

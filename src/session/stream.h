@@ -76,7 +76,7 @@ struct stream {
     uint64_t tune_us, tune_read;      // when and where the present window's measure began
 
     uint32_t dgram_seq;
-    uint64_t dgrams_in, dgrams_out;
+    uint64_t dgrams_in, dgrams_out, dgram_bytes_in, dgram_bytes_out;
     struct bufq parts;   // a datagram being put together
     uint8_t part_next;
     uint32_t part_seq;

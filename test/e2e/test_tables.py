@@ -7,6 +7,7 @@ import pytest
 
 from testenv.culvert import Agent
 from testenv.net import ask_udp, connect, recv_exactly, udp
+from testenv.proc import wait_for
 
 TABLES = ["agents", "services", "forwards", "streams", "flows", "rules", "invitations"]
 
@@ -68,6 +69,38 @@ def test_a_rule_is_listed_as_grant_takes_it_back(shared, relay):
     assert given < set(before)
     assert relay.run("grant", "ruled", "--drop", "10.0.0.0/8:22", "--drop-offer", "web").returncode == 0
     assert mine() == [rule for rule in before if rule not in given]
+
+
+@pytest.fixture(scope="module")
+def asker(shared, relay):
+    """Asks another agent for a stream at at(0), and for a flow at at(1)."""
+    near = shared.joined(relay, "offers", invite_flags=["--allow-offer", "it", "--allow-offer", "datagrams"])
+    near.start(["--offer", f"it={shared.server().at}", "--offer", f"datagrams={shared.udp_echo().at}/udp"])
+    asker = shared.joined(relay, "asks", allow=[f"it@{near.name}", f"datagrams@{near.name}"])
+    return asker.start(["-L", f"0:it@{near.name}", "-L", f"0:datagrams@{near.name}/udp"])
+
+
+def switched(relay, table, asker):
+    return [row for row in relay.table(table) if row["kind"] == "service" and row["agent"] == asker.name]
+
+
+def test_the_relay_tells_what_passed_between_agents(relay, asker):
+    with connect(asker.at(0)) as s:
+        s.sendall(b"x" * 50000)
+        recv_exactly(s, 50000)
+        row, = switched(relay, "streams", asker)
+        assert row["bytes_in"] == row["bytes_out"] == 50000
+        assert not switched(relay, "flows", asker)
+    wait_for("the stream to go", lambda: not switched(relay, "streams", asker))
+
+
+def test_the_relay_tells_of_flows_between_agents_as_flows(relay, asker):
+    with udp(asker.at(1)) as s:
+        for size in (700, 40000):
+            ask_udp(s, bytes(size))
+        row, = switched(relay, "flows", asker)
+        assert row["packets_in"] == row["packets_out"] == 2 and row["bytes_in"] == row["bytes_out"] == 40700
+        assert not switched(relay, "streams", asker)
 
 
 def test_invitations_show_no_token(relay, agent):

@@ -360,6 +360,48 @@ static void test_the_largest_part_passes(void **state)
     assert_int_equal(heard(p->b, FRAME_DGRAM, 2)->len, FRAME_PAYLOAD_MAX);
 }
 
+static struct stream_info info_of(struct half *h, uint32_t id)
+{
+    struct stream_info info;
+    stream_get_info(session_find(&h->s, id), &info);
+    return info;
+}
+
+static void test_what_passes_is_told_of_both_halves(void **state)
+{
+    struct pair *p = *state;
+    join(p, 100000);
+    say_data(p->a, 1, 0, 40000);
+    say_data(p->b, 2, 0, 300);
+    hear_both(p);
+    assert_int_equal(info_of(p->a, 1).bytes_in, 40000);
+    assert_int_equal(info_of(p->a, 1).bytes_out, 300);
+    assert_int_equal(info_of(p->b, 2).bytes_in, 300);
+    assert_int_equal(info_of(p->b, 2).bytes_out, 40000);
+}
+
+static void test_datagrams_that_pass_are_told_of_both_halves(void **state)
+{
+    struct pair *p = *state;
+    struct frame_dgram f = {.ttl_ms = 100, .parts = 2, .data = (const uint8_t *)"abc", .len = 3};
+    say_open(p->a, 1, OPEN_UDP, 0);
+    hear(p->b);
+    say_dgram(p->a, 1, &f);
+    f.part = 1;
+    say_dgram(p->a, 1, &f);
+    f.age_ms = 101; // too late
+    say_dgram(p->a, 1, &f);
+    struct stream_info in = info_of(p->a, 1), out = info_of(p->b, 2);
+    assert_true(in.datagram && in.speaks && !out.speaks);
+    assert_int_equal(in.packets_in, 1);
+    assert_int_equal(in.bytes_in, 6);
+    assert_int_equal(in.packets_out + in.bytes_out, 0);
+    assert_int_equal(out.packets_out, 1);
+    assert_int_equal(out.bytes_out, 6);
+    assert_int_equal(p->a->s.stats.bytes_in, 6);
+    assert_int_equal(p->b->s.stats.bytes_out, 6);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -377,6 +419,7 @@ int main(void)
         T(test_fin_below_what_was_passed_on_ends_only_its_own_session),
         T(test_contradictions_end_only_their_own_session),
         T(test_datagrams_pass_with_their_age_and_seq), T(test_the_largest_part_passes),
+        T(test_what_passes_is_told_of_both_halves), T(test_datagrams_that_pass_are_told_of_both_halves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
