@@ -11,8 +11,8 @@ static const char *const reverse_names[] = {"waiting", "asked", "up", "refused"}
 
 static json_t *forward_row(const char *kind, const char *at, bool udp, const char *to, const char *state)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s}", "kind", kind, "at", at, "udp", udp ? "yes" : "no", "to", to, "state",
-                     state);
+    return json_pack("{s:s, s:o, s:s, s:o, s:s}", "kind", kind, "at", forward_own_json(at), "udp", udp ? "yes" : "no", "to",
+                     forward_own_json(to), "state", state);
 }
 
 static void add_local(json_t *rows, const struct local *l)
@@ -60,8 +60,8 @@ static json_t *services(const struct agent *a)
         if (!r->offer)
             continue;
         snprintf(name, sizeof(name), "%.63s@%.63s", r->offer->name, (r->now->u ? r->now->u : a->current)->name);
-        json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:I}", "service", name, "to",
-                                              spec_dest_text(&r->offer->dest, to), "udp", r->offer->udp ? "yes" : "no",
+        json_array_append_new(rows, json_pack("{s:s, s:o, s:s, s:s, s:I}", "service", name, "to",
+                                              forward_own_json(spec_dest_text(&r->offer->dest, to)), "udp", r->offer->udp ? "yes" : "no",
                                               "state", reverse_names[r->state], "callers", (json_int_t)r->callers));
     }
     return rows;
@@ -84,11 +84,12 @@ static json_t *relays(struct agent *a)
     for (size_t i = 0; i < a->uplink_count; i++) {
         struct uplink *u = &a->uplinks[order[i]];
         json_array_append_new(
-            rows, json_pack("{s:I, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:s}", "rank", (json_int_t)i + 1, "relay",
+            rows, json_pack("{s:I, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:o}", "rank", (json_int_t)i + 1, "relay",
                             relay_url_where(&u->relay.url, where), "used", u == a->current ? "yes" : "no", "state",
                             relay_state(u), "rtt_ms", json_real(uplink_rtt(u) / 1000.0), "streams",
                             (json_int_t)u->session.stream_count, "attempts", (json_int_t)u->attempts,
-                            "connected_times", (json_int_t)u->ups, "last_error", u->last_error));
+                            "connected_times", (json_int_t)u->ups, "last_error",
+                            forward_own_json(u->last_error)));
     }
     return rows;
 }
@@ -166,7 +167,7 @@ static json_t *session_row(const struct uplink *u)
                             (json_int_t)s->stream_count, "resumed", (json_int_t)u->resumed, "streams_moved",
                             (json_int_t)s->stats.moved, "bytes_replayed", (json_int_t)s->stats.replayed, "carriers", lanes);
     if (u->ended_ms)
-        json_object_set_new(row, "last_end", json_pack("{s:s, s:I, s:I}", "reason", u->ended, "ago_ms",
+        json_object_set_new(row, "last_end", json_pack("{s:o, s:I, s:I}", "reason", forward_own_json(u->ended), "ago_ms",
                                                        (json_int_t)(u->w->now_ms - u->ended_ms), "repair_ms",
                                                        (json_int_t)u->took_ms));
     return row;
@@ -201,9 +202,9 @@ static json_t *carrier(const struct agent *a)
     const struct link_facts *f = uplink_facts(a->current);
     const struct session *s = &a->current->session;
     char peer[ADDR_TEXT_MAX];
-    json_t *o = json_pack("{s:s, s:I, s:I, s:s}", "state", uplink_names[uplink_state(a->current)], "attempts",
+    json_t *o = json_pack("{s:s, s:I, s:I, s:o}", "state", uplink_names[uplink_state(a->current)], "attempts",
                           (json_int_t)a->current->attempts, "connected_times", (json_int_t)a->current->ups, "last_error",
-                          a->current->last_error);
+                          forward_own_json(a->current->last_error));
     if (!f)
         return o;
     json_object_set_new(o, "path", json_string(f->path));

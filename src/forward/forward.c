@@ -63,17 +63,21 @@ void forward_fini(struct forward *fw)
 
 // Tables -------------------------------------------------------------------------------------------------------
 
-static json_t *addr_json(const struct addr *a)
-{
-    char text[ADDR_TEXT_MAX];
-    return json_string(a && a->len ? addr_text(a, text) : "");
-}
-
-// What a peer asked for: its bytes may be no UTF-8, which JSON would refuse, or mean something to a terminal.
-static json_t *foreign_json(const char *text)
+json_t *forward_foreign_json(const char *text)
 {
     char out[LOG_VALUE_MAX];
     return json_string(log_escape(out, sizeof(out), text, strlen(text)));
+}
+
+json_t *forward_own_json(const char *text)
+{
+    return json_string(text) ?: forward_foreign_json(text);
+}
+
+static json_t *addr_json(const struct addr *a)
+{
+    char text[ADDR_TEXT_MAX];
+    return forward_foreign_json(a && a->len ? addr_text(a, text) : "");
 }
 
 // Milliseconds since a moment of the worker's clock.
@@ -99,7 +103,7 @@ json_t *forward_streams_json(const struct forward *fw)
     list_each((struct list *)&fw->conduits, it) {
         const struct conduit *c = list_entry(it, struct conduit, node);
         json_t *row = json_pack("{s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:I, s:o}", "kind", c->ask.kind, "from",
-                                addr_json(&c->ask.origin), "to", foreign_json(c->ask.dest), "address",
+                                addr_json(&c->ask.origin), "to", forward_foreign_json(c->ask.dest), "address",
                                 addr_json(&c->far_addr), "state", states[c->state], "sealed", c->sealed ? "yes" : "no",
                                 "sent", (json_int_t)c->pump.a_to_b, "received",
                                 (json_int_t)c->pump.b_to_a, "age_ms", age_ms(fw, c->opened_us), "uid", uid_json(c->uid));
@@ -114,7 +118,7 @@ json_t *forward_flows_json(const struct forward *fw)
     list_each((struct list *)&fw->flows, it) {
         const struct flow *f = list_entry(it, struct flow, node);
         json_t *row = json_pack("{s:s, s:o, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "kind", f->kind, "from",
-                                addr_json(&f->origin), "to", foreign_json(f->dest ? f->dest : ""), "state",
+                                addr_json(&f->origin), "to", forward_foreign_json(f->dest ? f->dest : ""), "state",
                                 f->up ? "open" : "opening", "sealed", f->seal ? "yes" : "no",
                                 "packets_sent", (json_int_t)f->out, "packets_received", (json_int_t)f->in, "sent",
                                 (json_int_t)f->out_bytes, "received", (json_int_t)f->in_bytes, "dropped",

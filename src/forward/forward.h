@@ -53,6 +53,11 @@ struct forward {
 void forward_init(struct forward *fw, struct worker *w, struct resolver *resolver, uint32_t udp_idle_ms);
 void forward_fini(struct forward *fw); // closes entries, conduits and flows, without callbacks
 
+// Strings for JSON, which takes nothing but UTF-8. What a peer or a caller chose, which may mean something to a terminal too, is
+// escaped as in the log; what was chosen or written here stays as it is where it can, so that a program may use it.
+json_t *forward_foreign_json(const char *text);
+json_t *forward_own_json(const char *text);
+
 // Snapshots for the tables, new references: arrays of objects.
 json_t *forward_streams_json(const struct forward *fw); // one a conduit
 json_t *forward_flows_json(const struct forward *fw);

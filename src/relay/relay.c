@@ -168,7 +168,7 @@ static json_t *addresses(const struct relay *r, enum front_kind kind)
     char text[ADDR_TEXT_MAX];
     for (size_t p = 0; p < r->port_count; p++)
         for (size_t i = 0; r->ports[p].kind == kind && listener_addr(r->ports[p].listener, i); i++)
-            json_array_append_new(list, json_string(addr_text(listener_addr(r->ports[p].listener, i), text)));
+            json_array_append_new(list, forward_own_json(addr_text(listener_addr(r->ports[p].listener, i), text)));
     return list;
 }
 

@@ -68,8 +68,8 @@ static void add_session(const struct visit *v, json_t *rows)
                     (json_int_t)v->s.stats.replayed, "carriers", carriers)
               ?: json_object();
     if (v->ended_ms)
-        json_object_set_new(row, "last_end", json_pack("{s:s,s:I}", "reason", v->ended, "ago_ms",
-                                                       (json_int_t)(v->s.w->now_ms - v->ended_ms)));
+        json_object_set_new(row, "last_end", json_pack("{s:o,s:I}", "reason", forward_own_json(v->ended),
+                                                       "ago_ms", (json_int_t)(v->s.w->now_ms - v->ended_ms)));
     json_array_append_new(rows, row);
 }
 
@@ -121,8 +121,8 @@ static void add_forwards(const struct visit *v, json_t *rows)
         if (!l->entry)
             continue;
         for (size_t i = 0; entry_addr(l->entry, i); i++)
-            json_array_append_new(rows, json_pack("{s:s,s:s,s:s,s:s,s:s,s:I}", "kind", "reverse", "at",
-                                                  addr_text(entry_addr(l->entry, i), at), "udp", l->udp ? "yes" : "no",
+            json_array_append_new(rows, json_pack("{s:s,s:o,s:s,s:s,s:s,s:I}", "kind", "reverse", "at",
+                                                  forward_foreign_json(addr_text(entry_addr(l->entry, i), at)), "udp", l->udp ? "yes" : "no",
                                                   "agent", v->m->name, "state", visit_is_up(v) ? "up" : "parked", "since",
                                                   (json_int_t)l->since));
     }
@@ -196,7 +196,7 @@ static json_t *listening(const struct relay *r, enum front_kind kind)
     char at[ADDR_TEXT_MAX];
     for (size_t p = 0; p < r->port_count; p++)
         for (size_t i = 0; r->ports[p].kind == kind && listener_addr(r->ports[p].listener, i); i++)
-            json_array_append_new(rows, json_string(addr_text(listener_addr(r->ports[p].listener, i), at)));
+            json_array_append_new(rows, forward_own_json(addr_text(listener_addr(r->ports[p].listener, i), at)));
     return rows;
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Unix sockets on either end of every kind of forward."""
 import os
+import socket
 import stat
 import tempfile
 
@@ -59,8 +60,33 @@ def test_service_on_a_unix_socket(shared, relay, server):
     assert ask(far.at(), DATA) == DATA
 
 
+def test_paths_that_are_no_utf8_are_in_every_table(shared, relay, folder):
+    odd, shown = os.fsdecode(b"odd\xff"), r"odd\xff"
+    target = shared.server(at=f"unix:{folder}/{odd}")
+    agent = shared.joined(relay, "odd", allow=[target.at], invite_flags=["--allow-listen", f"unix:{folder}/r{odd}"])
+    agent.start(["-L", f"unix:{folder}/l{odd}:{target.at}", "-R", f"unix:{folder}/r{odd}:{target.at}"])
+    rows = [("local", f"unix:{folder}/l{shown}", f"unix:{folder}/{shown}"),
+            ("reverse", f"unix:{folder}/r{shown}", f"unix:{folder}/{shown}")]
+    assert [(row["kind"], row["at"], row["to"]) for row in agent.forwards()] == rows
+    assert [(row["kind"], row["at"], row["to"]) for row in agent.table("forwards")] == rows
+    assert rows[1][1] in [row["at"] for row in relay.table("forwards")]
+    for way in "lr":
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(f"{folder}/{way}-caller-{odd}")
+            s.connect(f"{folder}/{way}{odd}")
+            s.sendall(b"x")
+            assert s.recv(1) == b"x"
+            for end in (agent, relay):
+                assert f"unix:{folder}/{way}-caller-{shown}" in [row["from"] for row in end.table("streams")]
+
+
+def test_a_path_in_utf8_is_told_as_it_is(shared, relay, folder):
+    agent = shared.joined(relay, "utf8").start(["-L", f"unix:{folder}/naïve:{shared.server().at}"])
+    assert agent.at() == f"unix:{folder}/naïve"
+    assert ask(agent.at(), DATA) == DATA
+
+
 def test_a_stale_socket_file_is_replaced(shared, relay, folder):
-    import socket
     path = f"{folder}/stale"
     with socket.socket(socket.AF_UNIX) as s:
         s.bind(path)
