@@ -319,7 +319,10 @@ static void open_far(struct conduit *c, struct session *s, struct frame_open *op
         return;
     struct stream *st = session_open(s, open);
     if (!st) {
-        refuse_with(c, ERR_UNREACHED, WHY_LIMIT, "the session takes no new streams: it is being drained");
+        if (frame_is_text(open->host))
+            refuse_with(c, ERR_UNREACHED, WHY_LIMIT, "the session takes no new streams: it is being drained");
+        else
+            refuse_with(c, ERR_FAILED, WHY_PROTOCOL, "a name with control characters cannot be sent");
         return;
     }
     o->to_stream = true;

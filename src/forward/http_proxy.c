@@ -40,8 +40,6 @@ static void refuse(struct http_caller *c, const char *status, const char *header
 
 // What was asked for ----------------------------------------------------------------------------------------------
 
-static bool is_host_char(char c) { return (unsigned char)c > 0x20 && c != 0x7f && !strchr("/@?#\\\"<>", c); }
-
 // host[:port], brackets taken off. standard 0: a port must be there.
 static bool take_authority(struct http_text t, uint16_t standard, struct socks_dest *d)
 {
@@ -57,17 +55,9 @@ static bool take_authority(struct http_text t, uint16_t standard, struct socks_d
         }
     }
     *d = (struct socks_dest){.is_name = true, .port = (uint16_t)port};
-    bool is_ip6 = len > 2 && t.at[0] == '[' && t.at[len - 1] == ']';
-    if (is_ip6)
-        t.at++, len -= 2;
-    if (len == 0 || len > SOCKS_NAME_MAX || port == 0)
+    if (port == 0 || (len > 0 && t.at[0] != '[' && memchr(t.at, ':', len)))
         return false;
-    for (size_t i = 0; i < len; i++) {
-        if (!is_host_char(t.at[i]) || (!is_ip6 && strchr(":[]", t.at[i])))
-            return false;
-    }
-    memcpy(d->host, t.at, len);
-    return true;
+    return scan_asked_host(t.at, len, d->host);
 }
 
 // http://authority/path; *path is "" for none.

@@ -156,7 +156,7 @@ uint32_t session_take_id(struct session *s)
 
 struct stream *session_open(struct session *s, struct frame_open *open)
 {
-    uint32_t id = session_take_id(s);
+    uint32_t id = frame_is_text(open->host) ? session_take_id(s) : 0;
     if (!id)
         return NULL;
     static const uint8_t none[16];

@@ -90,7 +90,8 @@ void session_fini(struct session *s, const struct err *why);
 void session_end_streams(struct session *s, const struct err *why);
 
 // Opens a stream; open->window is filled in; open->uid is random when all zero. NULL when out of ids, drained or with
-// STREAMS_MAX open already, of which the peer would refuse more. link_open of the result answers AGAIN until OPENED comes.
+// STREAMS_MAX open already, of which the peer would refuse more, or when open->host is no text that a frame may carry
+// (frame_is_text): the peer would end the session. link_open of the result answers AGAIN until OPENED comes.
 struct stream *session_open(struct session *s, struct frame_open *open);
 void session_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const char *text);
 bool session_is_up(const struct session *s);    // a carrier stands

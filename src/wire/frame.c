@@ -86,14 +86,22 @@ static bool take_tlv(struct in *i, uint8_t *tag, const uint8_t **data, size_t *n
     return !i->bad;
 }
 
+static bool is_text(const void *data, size_t n)
+{
+    const uint8_t *at = data;
+    for (size_t k = 0; k < n; k++)
+        if (at[k] < 0x20 || at[k] == 0x7f)
+            return false;
+    return true;
+}
+
+bool frame_is_text(const char *text) { return is_text(text, strlen(text)); }
+
 // Copies a text that must hold no control bytes and fit with its ending 0.
 static bool copy_text(char *out, size_t size, const uint8_t *data, size_t n)
 {
-    if (n >= size)
+    if (n >= size || !is_text(data, n))
         return false;
-    for (size_t k = 0; k < n; k++)
-        if (data[k] < 0x20 || data[k] == 0x7f)
-            return false;
     if (n)
         memcpy(out, data, n);
     out[n] = 0;

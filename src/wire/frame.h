@@ -153,6 +153,8 @@ struct frame_dgram {
 void frame_put_head(uint8_t *out, uint32_t length, uint8_t type, uint32_t stream);
 void frame_get_head(struct frame_head *h, const uint8_t in[FRAME_HEAD]);
 
+// Whether it may stand in a frame: one with control bytes makes the frame malformed at the other end.
+bool frame_is_text(const char *text);
 // Encoders write a whole frame, head included, to out (room for FRAME_HEAD + FRAME_CONTROL_MAX) and return its size.
 size_t frame_put_hello(uint8_t *out, const struct frame_hello *f);
 size_t frame_put_welcome(uint8_t *out, const struct frame_welcome *f);

@@ -50,22 +50,44 @@ bool scan_copy(char *out, size_t size, const char *at, size_t len)
     return true;
 }
 
-static int scan_ip6(const struct scan *s, const char *at, size_t len, char *host)
+static bool is_ip6(const char *at, size_t len)
 {
     struct in6_addr ip;
     char text[80];
-    if (len < 2 || at[len - 1] != ']' || !scan_copy(text, sizeof text, at + 1, len - 2))
-        return scan_fail(s, "\"%.*s\" is no IPv6 address in brackets; write [2001:db8::1]", (int)len, at);
+    if (!scan_copy(text, sizeof text, at, len))
+        return false;
     char *scope = strchr(text, '%'); // the scope of a link-local address; what it names is the resolver's matter
     if (scope)
         *scope = 0;
     bool good = inet_pton(AF_INET6, text, &ip) == 1 && (!scope || (scope[1] && strlen(scope + 1) < 16));
     for (const char *c = scope ? scope + 1 : ""; *c; c++)
         good = good && (isalnum((unsigned char)*c) || strchr("-_.", *c));
-    if (!good)
+    return good;
+}
+
+static int scan_ip6(const struct scan *s, const char *at, size_t len, char *host)
+{
+    if (len < 2 || at[len - 1] != ']')
+        return scan_fail(s, "\"%.*s\" is no IPv6 address in brackets; write [2001:db8::1]", (int)len, at);
+    if (!is_ip6(at + 1, len - 2))
         return scan_fail(s, "\"%.*s\" is no IPv6 address; write [2001:db8::1]", (int)len, at);
     scan_copy(host, 256, at + 1, len - 2);
     return 0;
+}
+
+bool scan_asked_host(const char *at, size_t len, char *host)
+{
+    bool bracketed = len > 2 && at[0] == '[' && at[len - 1] == ']';
+    if (bracketed)
+        at++, len -= 2;
+    if (len == 0 || memchr(at, 0, len) || !scan_copy(host, 256, at, len))
+        return false;
+    if (bracketed || memchr(at, ':', len))
+        return is_ip6(at, len);
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)at[i] <= ' ' || at[i] == 0x7f || strchr("/@?#\\\"<>[]", at[i]))
+            return false;
+    return true;
 }
 
 int scan_host(const struct scan *s, const char *at, size_t len, char *host)
@@ -118,6 +140,8 @@ int scan_path(const struct scan *s, const char *at, size_t len, char *path)
         char c = at[i];
         if (c == ':')
             return scan_fail(s, "write a colon in a Unix path as %%3A");
+        if ((unsigned char)c < ' ' || c == 0x7f)
+            return scan_fail(s, "the path of a Unix socket has no control characters here");
         if (c == '%' && len - i >= 3 && strncasecmp(at + i, "%3A", 3) == 0)
             c = ':', i += 2;
         else if (c == '%' && len - i >= 3 && strncmp(at + i, "%25", 3) == 0)

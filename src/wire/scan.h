@@ -21,6 +21,9 @@ bool scan_is_digits(const char *at, size_t len);
 // A host: name, IPv4, or IPv6 in brackets, which are taken off. host holds 256 bytes. Names are ASCII and checked for
 // form.
 int scan_host(const struct scan *s, const char *at, size_t len, char *host);
+// A host as the caller of a proxy names it, in any script: an IPv6 address, whose brackets are taken off, or a name without
+// what makes something else of it in OPEN (a path, unix:, SERVICE@AGENT) or cannot be sent there. host holds 256 bytes.
+bool scan_asked_host(const char *at, size_t len, char *host);
 int scan_port(const struct scan *s, const char *at, size_t len, bool zero, uint16_t *port);
 // Copies into out (ended by 0) when it fits.
 bool scan_copy(char *out, size_t size, const char *at, size_t len);

@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
+#include "wire/scan.h"
 
 #define VERSION 5
 #define LOGIN_VERSION 1
@@ -115,10 +116,8 @@ static size_t take_dest(struct socks_dest *d, const uint8_t *at, size_t len)
     if (n == 0 || len - head < n || len - head - n < 2)
         return 0;
     if (d->is_name) {
-        if (memchr(at + head, 0, n))
+        if (!scan_asked_host((const char *)at + head, n, d->host))
             return 0;
-        memcpy(d->host, at + head, n);
-        d->host[n] = 0;
     } else {
         a.sa.sa_family = n == 4 ? AF_INET : AF_INET6;
         a.len = n == 4 ? sizeof a.in : sizeof a.in6;

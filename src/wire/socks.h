@@ -37,7 +37,7 @@ enum socks_code { // REP
 
 struct socks_dest {
     bool is_name;                   // the name goes to the far end unresolved
-    char host[SOCKS_NAME_MAX + 1];  // name, or the address as text; names with a 0 in them are refused
+    char host[SOCKS_NAME_MAX + 1];  // name (see scan_asked_host), or the address as text
     uint16_t port;
 };
 
@@ -64,7 +64,7 @@ void socks_reply(struct socks *s, enum socks_code code, const struct addr *bound
 void socks_wipe(struct socks *s);
 enum socks_code socks_code(enum err_why why);
 
-// The header of a UDP request. False: too short, FRAG not 0, or of unknown kind: drop the datagram. *used: its length.
+// The header of a UDP request. False: too short, FRAG not 0, of unknown kind, or no host: drop the datagram. *used: its length.
 bool socks_udp_parse(const uint8_t *data, size_t len, struct socks_dest *dest, size_t *used);
 // Writes the header in front of a reply from `from`; returns its length; out holds SOCKS_UDP_HEAD_MAX bytes.
 size_t socks_udp_head(uint8_t *out, const struct addr *from);

@@ -75,7 +75,7 @@ def test_a_plain_request_is_rewritten_and_alone(shared, agent):
 
 @pytest.mark.parametrize("request_line, status", [
     ("GET / HTTP/1.1", 400), ("CONNECT nowhere HTTP/1.1", 400), ("CONNECT h:0 HTTP/1.1", 400), ("CONNECT h:65536 HTTP/1.1", 400),
-    ("GET https://h/ HTTP/1.1", 400), ("GET http://u@h/ HTTP/1.1", 400), ("GET http:// HTTP/1.1", 400), ("nonsense", 400),
+    ("CONNECT [unix:x]:80 HTTP/1.1", 400), ("CONNECT ::1:80 HTTP/1.1", 400), ("GET https://h/ HTTP/1.1", 400), ("GET http://u@h/ HTTP/1.1", 400), ("GET http:// HTTP/1.1", 400), ("nonsense", 400),
     ("CONNECT 10.1.2.3:80 HTTP/1.1", 403), ("GET http://127.0.0.1:1/ HTTP/1.1", 502), ("CONNECT 127.0.0.1:1 HTTP/1.1", 502)])
 def test_refusals(agent, request_line, status):
     head, body = raw(agent, f"{request_line}\r\nHost: h\r\n\r\n".encode())

@@ -9,7 +9,7 @@ from testenv.proc import free_port, wait_for
 from testenv.programs import WebServer
 
 ALLOW = ["127.0.0.1:*", "127.0.0.1:*/udp", "[::1]:*", "[::1]:*/udp"]
-REFUSED, NOT_ALLOWED, BAD_COMMAND = 5, 2, 7
+FAILED, REFUSED, NOT_ALLOWED, BAD_COMMAND = 1, 5, 2, 7
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,38 @@ def test_not_allowed(at):
     s.close()
 
 
+ODD = ["a\n", "a b", "\x7f", "../x", "unix:x", "a:1", "[a]", "x@y"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_no_host_is_refused_alone(at, target, name):
+    other = Socks5(at)
+    assert other.connect("127.0.0.1", target.port) == 0
+    s = Socks5(at)
+    assert s.connect(name, target.port) == FAILED
+    s.close()
+    other.socket.sendall(b"still here")
+    assert recv_exactly(other.socket, 10) == b"still here"
+    other.close()
+
+
+def test_no_unix_socket_by_a_name(at, shared, tmp_path):
+    server = shared.server(at=f"unix:{tmp_path}/s")
+    s = Socks5(at)
+    assert s.connect(server.at, 1) == FAILED
+    s.close()
+    assert server.seen.empty() and not server.open
+
+
+@pytest.mark.parametrize("name", [b"::1", b"[::1]"])
+def test_ip6_as_a_name(at, shared, name):
+    server = shared.server(at="[::1]:0")
+    s = Socks5(at)
+    s.socket.sendall(b"\x05\x01\x00\x03" + bytes([len(name)]) + name + server.port.to_bytes(2, "big"))
+    assert recv_exactly(s.socket, 2) == b"\x05\x00"
+    s.close()
+
+
 def test_bind_is_not_offered(at):
     s = Socks5(at)
     assert s.request(2, "127.0.0.1", 80)[0] == BAD_COMMAND
@@ -110,6 +142,29 @@ def test_udp_associate_with_names(at, udp_target):
             except TimeoutError:
                 pass
     assert back.endswith(b"named")
+    s.close()
+
+
+def test_udp_associate_drops_what_is_no_host(at, udp_target, target):
+    other, s = Socks5(at), Socks5(at)
+    assert other.connect("127.0.0.1", target.port) == 0
+    code, bound = s.request(3, "0.0.0.0", 0)
+    assert code == 0
+    with udp() as u:
+        u.settimeout(2)
+        for _ in range(8):
+            for name in ODD:
+                u.sendto(Socks5.wrap(name, udp_target.port, b"odd"), bound)
+            u.sendto(Socks5.wrap("127.0.0.1", udp_target.port, b"good"), bound)
+            try:
+                back = u.recv(70000)
+                break
+            except TimeoutError:
+                pass
+    assert back.endswith(b"good")
+    other.socket.sendall(b"still here")
+    assert recv_exactly(other.socket, 10) == b"still here"
+    other.close()
     s.close()
 
 

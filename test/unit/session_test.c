@@ -810,6 +810,21 @@ static void test_ids_run_out(void **state)
     half_free(h);
 }
 
+// The peer would end the session with all that it carries.
+static void test_a_host_that_no_frame_carries(void **state)
+{
+    struct half *h = half_start(&w, true, ONE_MB);
+    static const char *const hosts[] = {"a\n", "\x7f", "unix:/a\x1b"};
+    for (size_t i = 0; i < COUNT(hosts); i++) {
+        struct frame_open open = {.kind = OPEN_TCP, .port = 1};
+        snprintf(open.host, sizeof(open.host), "%s", hosts[i]);
+        assert_null(session_open(&h->s, &open));
+    }
+    assert_int_equal(hear(h), 0);
+    assert_int_equal(half_open(h, OPEN_TCP)->node.key, 1);
+    half_free(h);
+}
+
 #define T(name) HALF_TEST(name, &w)
 
 int main(void)
@@ -833,7 +848,7 @@ int main(void)
         T(test_data_beyond_the_end), T(test_streams_are_bounded), T(test_own_streams_are_bounded_alike),
         T(test_last_acks_go_before_a_new_open), T(test_last_acks_are_bounded), T(test_holes_in_the_ids_are_bounded), T(test_frames_in_every_cut),
         T(test_another_birth_ends_all_and_ids_begin_anew), T(test_a_finished_stream_outlives_its_session),
-        T(test_ids_run_out),
+        T(test_ids_run_out), T(test_a_host_that_no_frame_carries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

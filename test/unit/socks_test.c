@@ -166,6 +166,39 @@ static void longest_name(void **state)
     assert_int_equal(s.dest.port, 80);
 }
 
+static void a_name_is_a_host(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *host; // NULL: refused
+    } cases[] = {
+        {"unix:/run/docker.sock", NULL}, {"unix:x", NULL}, {"/run/x", NULL}, {"a\n", NULL}, {"a b", NULL}, {"\x7f", NULL},
+        {"a:1", NULL}, {"::1::2", NULL}, {"[a]", NULL}, {"[]", NULL}, {"it@agent", NULL}, {"::1%a b", NULL},
+        {"::1", "::1"}, {"[2001:db8::1]", "2001:db8::1"}, {"fe80::1%eth0", "fe80::1%eth0"}, {"192.0.2.1", "192.0.2.1"},
+        {"a_b-c.example.", "a_b-c.example."}, {"b\xc3\xbc" "cher.example", "b\xc3\xbc" "cher.example"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct socks s;
+        struct socks_dest d;
+        uint8_t said[64], talk[64] = "\x05\x01\x00\x05\x01\x00\x03", dgram[64] = "\0\0\0\x03";
+        size_t n = strlen(cases[i].name), said_len, left, used;
+        dgram[4] = talk[7] = (uint8_t)n;
+        memcpy(talk + 8, cases[i].name, n);
+        memcpy(dgram + 5, cases[i].name, n);
+        dgram[6 + n] = talk[9 + n] = 80;
+        socks_init(&s, false);
+        enum socks_event event = feed(&s, talk, n + 10, 64, true, said, &said_len, &left);
+        assert_int_equal(event, cases[i].host ? SOCKS_ASKED : SOCKS_REFUSED);
+        assert_int_equal(socks_udp_parse(dgram, n + 7, &d, &used), cases[i].host != NULL);
+        if (cases[i].host) {
+            assert_string_equal(s.dest.host, cases[i].host);
+            assert_string_equal(d.host, cases[i].host);
+        } else {
+            assert_memory_equal(said, "\x05\x00\x05\x01", 4);
+        }
+    }
+}
+
 static void ip6_both_ways(void **state)
 {
     struct socks s;
@@ -234,6 +267,7 @@ int main(void)
         cmocka_unit_test(login_carries_any_bytes),
         cmocka_unit_test(steps_cannot_be_skipped),
         cmocka_unit_test(longest_name),
+        cmocka_unit_test(a_name_is_a_host),
         cmocka_unit_test(ip6_both_ways),
         cmocka_unit_test(udp_headers),
     };

@@ -32,6 +32,7 @@ static void addresses_refused(void **state)
         {"", "missing"},           {":80", "*"},           {"80a", "no port"},     {"host", "no port"},
         {"70000", "out of range"}, {"host:", "missing"},   {"::1:80", "*"},        {"host:70000", "out of range"},
         {"a:80:b", "too much"},    {"unix:run", "whole"},  {"unix:", "whole"},     {"unix:/a:b", "too much"},
+        {"unix:/a\nb", "control"},
         {"[::1:80", "no IPv6"},    {"a b:80", "contain"},  {"[::g]:1", "no IPv6"}, {"h:99999999999999999999", "range"},
         {"\xc3\xa4:80", "xn--"},   {"a..b:80", "1 to 63"}, {"[]:1", "no IPv6"},
     };
