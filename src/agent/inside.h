@@ -152,7 +152,7 @@ size_t reverses_streams(const struct agent *a, const struct uplink *u); // strea
 // The way out of reverse SOCKS.
 void reverse_connect(void *owner, const struct conduit_ask *ask, const struct socks_dest *dest);
 struct stream *reverse_listen(void *owner, const struct addr *at);
-bool reverse_allows(void *ctx, const char *name, const struct addr *to, bool udp);
+bool reverse_allows(void *ctx, const char *name, uint16_t port, const struct addr *to, bool udp);
 void agent_on_open(struct session *s, struct stream *st, const struct frame_open *open);
 
 // tables.c

@@ -17,14 +17,15 @@ static const struct spec_dest *dest_of(const struct reverse *r) { return r->spec
 // --- reverse SOCKS
 
 // The relay stands for whoever calls there: the one subject of the agent's policy.
-bool reverse_allows(void *ctx, const char *name, const struct addr *to, bool udp)
+bool reverse_allows(void *ctx, const char *name, uint16_t port, const struct addr *to, bool udp)
 {
     struct agent *a = ctx;
+    const uint8_t *relay = a->uplinks[0].relay.pins[0];
     char where[ADDR_TEXT_MAX];
-    struct verdict verdict;
-    if (policy_dial(a->policy, a->uplinks[0].relay.pins[0], name, to, udp, &verdict))
+    struct verdict verdict = {.text = "no rule allows it"};
+    if (to ? policy_dial(a->policy, relay, name, to, udp, &verdict) : policy_may_resolve(a->policy, relay, name, port, udp))
         return true;
-    log_event(LOG_INFO, "reverse SOCKS refused", LS("to", name), LS("address", addr_text(to, where)),
+    log_event(LOG_INFO, "reverse SOCKS refused", LS("to", name), LS("address", to ? addr_text(to, where) : "-"),
               LS("reason", verdict.text));
     return false;
 }

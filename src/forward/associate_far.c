@@ -85,23 +85,26 @@ static struct out *find(struct sender *t, const struct socks_dest *dest)
     return NULL;
 }
 
-// The bound on destinations holds by forgetting the one that was silent longest.
+// The bound on destinations holds by forgetting the one that was silent longest. NULL: not allowed.
 static struct out *start(struct sender *t, const struct socks_dest *dest)
 {
     struct out *o = calloc(1, sizeof(*o));
     if (!o)
         abort();
-    if (t->out_count == SOCKS_ASSOC_FLOWS)
-        drop_out(list_entry(t->outs.prev, struct out, node));
     o->sender = t;
     o->dest = *dest;
     o->udp.allows = t->a->s->way.allows;
     o->udp.ctx = t->a->s->way.owner;
     o->udp.on_ready = on_ready;
     o->udp.on_reply = on_reply;
+    if (!udp_out_start(&o->udp, t->flow.fw, dest->host, dest->port)) {
+        free(o);
+        return NULL;
+    }
+    if (t->out_count == SOCKS_ASSOC_FLOWS)
+        drop_out(list_entry(t->outs.prev, struct out, node));
     list_push_front(&t->outs, &o->node);
     t->out_count++;
-    udp_out_start(&o->udp, t->flow.fw, dest->host, dest->port);
     return o;
 }
 

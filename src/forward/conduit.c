@@ -418,12 +418,17 @@ static void on_raced(struct race *race, struct link *link, const struct addr *to
     drive(c);
 }
 
+static bool may(const struct conduit_opening *o, const struct addr *to)
+{
+    return !o->allows || o->allows(o->ctx, o->host, o->port, to, false);
+}
+
 static void race_allowed(struct conduit_opening *o, const struct addr *addrs, size_t count)
 {
     struct addr allowed[RACE_MAX];
     size_t n = 0;
     for (size_t i = 0; i < count && n < RACE_MAX; i++) {
-        if (!o->allows || o->allows(o->ctx, o->host, &addrs[i], false))
+        if (may(o, &addrs[i]))
             allowed[n++] = addrs[i];
     }
     if (n > 0)
@@ -446,17 +451,18 @@ static void on_resolved(struct resolve *q, const struct addr *addrs, size_t coun
 
 static void dial(struct conduit_opening *o)
 {
-    struct forward *fw = o->c->fw;
     struct addr path, literal;
     if (strncmp(o->host, "unix:", 5) == 0) {
         if (addr_unix(&path, o->host + 5))
-            race_start(&o->race, fw->w, &path, 1, 0, on_raced);
+            race_allowed(o, &path, 1);
         else
             refuse_with(o->c, ERR_FAILED, WHY_UNREACHABLE, "not a path of a Unix socket");
     } else if (addr_parse_ip(&literal, o->host, o->port)) {
         race_allowed(o, &literal, 1);
+    } else if (!may(o, NULL)) {
+        refuse_with(o->c, ERR_POLICY, WHY_POLICY, "no rule allows it");
     } else {
-        resolve_start(fw->resolver, &o->resolve, o->host, o->port, on_resolved);
+        resolve_start(o->c->fw->resolver, &o->resolve, o->host, o->port, on_resolved);
     }
 }
 

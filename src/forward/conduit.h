@@ -56,8 +56,8 @@ struct conduit {
 
 // The far end is a stream opened on `s`; `open` is filled but for window, uid and sealed, which the forward's seal_way decides.
 void conduit_to_stream(struct forward *fw, const struct conduit_ask *ask, struct session *s, struct frame_open *open);
-// The far end is host:port (a name is resolved, each address is asked about by `allows`, the rest raced), or a Unix path
-// (host "unix:/path", not asked about: the caller of this has done that).
+// The far end is host:port (a name is resolved, each address is asked about by `allows`, the rest raced), or a Unix path (host
+// "unix:/path"), asked about in the same way. `allows` NULL: whoever calls this knows that it is allowed.
 void conduit_to_target(struct forward *fw, const struct conduit_ask *ask, const char *host, uint16_t port,
                        forward_allows_fn *allows, void *ctx);
 // Where streams can be opened has changed: asks forward.elsewhere again for those that wait to be opened, and for those that

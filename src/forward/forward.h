@@ -17,8 +17,9 @@
 #define FORWARD_OPEN_MS 30000 // a caller waits this long for the far end's answer
 #define FORWARD_UDP_IDLE_MS 60000
 
-// Policy on one resolved address; `name` as it was asked for, a name or a literal.
-typedef bool forward_allows_fn(void *ctx, const char *name, const struct addr *to, bool udp);
+// Policy on one address, an IP address with its port or a Unix path; `name` as it was asked for, a name or a literal. to NULL:
+// whether any address that the name may turn out to have could be allowed, asked before it is resolved.
+typedef bool forward_allows_fn(void *ctx, const char *name, uint16_t port, const struct addr *to, bool udp);
 
 struct forward_stats {
     uint64_t conduits, conduits_failed, conduits_reset, conduits_limited; // all ever

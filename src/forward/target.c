@@ -72,10 +72,10 @@ static void deliver(struct flow *f, const uint8_t *data, size_t len)
 }
 
 // The session may have ended while the name was resolved, and the policy's context with it.
-static bool allows(void *ctx, const char *name, const struct addr *to, bool udp)
+static bool allows(void *ctx, const char *name, uint16_t port, const struct addr *to, bool udp)
 {
     struct udp_target *t = ctx;
-    return stream_session(t->flow.st) && (!t->allows || t->allows(t->ctx, name, to, udp));
+    return stream_session(t->flow.st) && (!t->allows || t->allows(t->ctx, name, port, to, udp));
 }
 
 static void on_ready(struct udp_out *o, const struct err *err)
@@ -94,6 +94,16 @@ static void on_ready(struct udp_out *o, const struct err *err)
     udp_end(t);
 }
 
+static void start_out(struct udp_target *t, const char *host, uint16_t port)
+{
+    struct err e = ERR_INIT;
+    if (udp_out_start(&t->out, t->flow.fw, host, port))
+        return;
+    err_set(&e, ERR_POLICY, WHY_POLICY, "no rule allows it");
+    on_ready(&t->out, &e);
+    err_fini(&e);
+}
+
 // Sealed: the asker has proved a key.
 static void on_sealed(struct flow *f)
 {
@@ -101,7 +111,7 @@ static void on_sealed(struct flow *f)
     struct link *tls = flow_seal_link(f->seal);
     struct err e = ERR_INIT;
     if (seal_admits(f->fw->seal, tls, &t->asker, &e)) {
-        udp_out_start(&t->out, f->fw, t->host, t->port);
+        start_out(t, t->host, t->port);
     } else {
         log_event(LOG_INFO, "flow refused", LS("kind", f->kind), LS("to", f->dest), LS("reason", err_text(&e)));
         seal_answer(tls, &e);
@@ -137,7 +147,7 @@ static void open_udp(struct forward *fw, struct stream *st, const struct target_
         return;
     }
     if (!ask->sealed) {
-        udp_out_start(&t->out, fw, ask->host, ask->port);
+        start_out(t, ask->host, ask->port);
         return;
     }
     snprintf(t->host, sizeof(t->host), "%s", ask->host);

@@ -55,7 +55,7 @@ static int connect_first(struct udp_out *o, const struct addr *addrs, size_t cou
 {
     size_t tried = 0;
     for (size_t i = 0; i < count; i++) {
-        if (o->allows && !o->allows(o->ctx, o->host, &addrs[i], true))
+        if (o->allows && !o->allows(o->ctx, o->host, addr_port(&addrs[i]), &addrs[i], true))
             continue;
         tried++;
         if (udp_sock_connect(&o->sock, &o->fw->udp, &addrs[i], on_dgram, e) == 0) {
@@ -84,12 +84,16 @@ static void on_resolved(struct resolve *q, const struct addr *addrs, size_t coun
     err_fini(&e);
 }
 
-void udp_out_start(struct udp_out *o, struct forward *fw, const char *host, uint16_t port)
+bool udp_out_start(struct udp_out *o, struct forward *fw, const char *host, uint16_t port)
 {
+    struct addr literal;
+    if (o->allows && !addr_parse_ip(&literal, host, port) && !o->allows(o->ctx, host, port, NULL, true))
+        return false;
     o->fw = fw;
     o->last = &o->first;
     memcpy(o->host, host, strnlen(host, sizeof(o->host) - 1));
     resolve_start(fw->resolver, &o->resolve, host, port, on_resolved);
+    return true;
 }
 
 bool udp_out_send(struct udp_out *o, const uint8_t *data, size_t len)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A UDP socket towards a destination that may still have to be resolved: datagrams are held, a few, until it is there. Each
-// resolved address is asked about before it is used. Embedded in its owner.
+// A UDP socket towards a destination that may still have to be resolved: datagrams are held, a few, until it is there. A name
+// is asked about before it is resolved, and each address before it is used. Embedded in its owner.
 #pragma once
 #include "dial/resolve.h"
 #include "forward/forward.h"
@@ -28,6 +28,7 @@ struct udp_out {
 };
 
 // on_ready, on_reply, allows (NULL: all allowed) and ctx are set by the caller.
-void udp_out_start(struct udp_out *o, struct forward *fw, const char *host, uint16_t port);
+// False: no rule could allow any address of that name, which nobody was asked for; nothing has begun.
+bool udp_out_start(struct udp_out *o, struct forward *fw, const char *host, uint16_t port);
 bool udp_out_send(struct udp_out *o, const uint8_t *data, size_t len); // false: dropped
 void udp_out_stop(struct udp_out *o); // legal when stopped

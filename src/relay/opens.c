@@ -16,16 +16,17 @@ void opens_refuse(struct visit *v, struct stream *st, enum err_why why, const ch
     link_close(stream_link(st));
 }
 
-static bool allows_dial(void *ctx, const char *name, const struct addr *to, bool udp)
+static bool allows_dial(void *ctx, const char *name, uint16_t port, const struct addr *to, bool udp)
 {
     const struct visit *v = ctx;
-    struct verdict verdict;
+    const struct policy *p = keeper_policy(v->m->r->keeper);
+    struct verdict verdict = {.text = "no rule allows it"};
     char where[ADDR_TEXT_MAX];
-    if (policy_dial(keeper_policy(v->m->r->keeper), v->m->pin, name, to, udp, &verdict))
+    if (to ? policy_dial(p, v->m->pin, name, to, udp, &verdict) : policy_may_resolve(p, v->m->pin, name, port, udp))
         return true;
     v->m->r->stats.denied++;
-    log_event(LOG_INFO, "stream refused", LS("agent", v->m->name), LS("for", name), LS("address", addr_text(to, where)),
-              LS("code", "policy"), LS("reason", verdict.text));
+    log_event(LOG_INFO, "stream refused", LS("agent", v->m->name), LS("for", name),
+              LS("address", to ? addr_text(to, where) : "-"), LS("code", "policy"), LS("reason", verdict.text));
     return false;
 }
 
@@ -44,14 +45,10 @@ static void dial(struct visit *v, struct stream *st, const struct frame_open *op
     bool udp = open->kind == OPEN_UDP;
     struct target_ask ask = {
         .host = open->host, .port = open->port, .udp = udp, .allows = allows_dial, .ctx = v, .origin = open->origin};
-    struct addr literal;
     if (!udp && !strncmp(open->host, "unix:", 5)) {
         dial_unix(v, st, open);
     } else if (!*open->host || !open->port) {
         opens_refuse(v, st, WHY_PROTOCOL, open->host, "host and port are missing");
-    } else if (!addr_parse_ip(&literal, open->host, open->port) &&
-               !policy_may_resolve(keeper_policy(v->m->r->keeper), v->m->pin, open->host, open->port, udp)) {
-        opens_refuse(v, st, WHY_POLICY, open->host, "no rule allows it");
     } else {
         target_open(&v->m->r->fw, st, &ask);
     }

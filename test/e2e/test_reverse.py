@@ -100,6 +100,9 @@ def test_reverse_socks_reaches_only_what_the_agent_allows(shared, relay):
     s = Socks5(agent.at())
     assert s.connect("127.0.0.1", other.port) == 2
     s.close()
+    s = Socks5(agent.at())
+    assert s.connect("name.invalid", other.port) == 2  # and nobody learns whether there is such a name
+    s.close()
 
 
 @pytest.fixture(scope="module")

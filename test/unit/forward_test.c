@@ -37,11 +37,12 @@ struct world {
 
 // --- the far end
 
-static bool allows(void *ctx, const char *name, const struct addr *to, bool udp)
+static bool allows(void *ctx, const char *name, uint16_t port, const struct addr *to, bool udp)
 {
     struct world *x = ctx;
     assert_string_equal(name, x->dest_host);
-    assert_int_equal(addr_port(to), x->dest_port);
+    assert_int_equal(port, x->dest_port);
+    assert_true(!to || to->sa.sa_family == AF_UNIX || addr_port(to) == port);
     return !x->deny;
 }
 
@@ -320,20 +321,39 @@ static void test_session_ends(void **state)
     world_free(x);
 }
 
-static void test_unix_target(void **state)
+static void move_target(struct world *x, const char *dir)
 {
-    struct world *x = world_new();
     struct err e = ERR_INIT;
     struct addr at;
-    char dir[] = "/tmp/forward-XXXXXX", path[40];
-    size_t sent = 0;
-    assert_non_null(mkdtemp(dir));
+    char path[40];
     snprintf(path, sizeof(path), "%s/s", dir);
     addr_unix(&at, path);
     listener_close(x->target);
     x->target = listener_open(&x->w, &(struct listen_options){.at = &at, .count = 1, .on_accept = on_target, .owner = x}, &e);
     snprintf(x->dest_host, sizeof(x->dest_host), "unix:%s", path);
     x->dest_port = 0;
+}
+
+static void test_unix_target_denied(void **state)
+{
+    struct world *x = world_new();
+    char dir[] = "/tmp/forward-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    move_target(x, dir);
+    x->deny = true;
+    expect_reset(x);
+    assert_int_equal(x->duo.agent.s.stats.refused, 1);
+    world_free(x);
+    assert_int_equal(rmdir(dir), 0);
+}
+
+static void test_unix_target(void **state)
+{
+    struct world *x = world_new();
+    char dir[] = "/tmp/forward-XXXXXX";
+    size_t sent = 0;
+    assert_non_null(mkdtemp(dir));
+    move_target(x, dir);
     struct entry *en = enter(x, false, 0);
     call(x, entry_addr(en, 0), SOCK_STREAM);
     loop_until(&x->w, send_all(x->fd, "through", 7, &sent));
@@ -473,21 +493,28 @@ static void test_odd_names(void **state)
     world_free(x);
 }
 
+// A name server that never answers.
+static int silent_server(struct world *x)
+{
+    struct addr at;
+    char server[ADDR_TEXT_MAX];
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(in);
+    assert_int_equal(bind(fd, (struct sockaddr *)&in, len), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &len), 0);
+    assert_true(addr_from(&at, (struct sockaddr *)&in, len));
+    assert_true(resolver_servers(x->r, addr_text(&at, server)));
+    snprintf(x->dest_host, sizeof(x->dest_host), "slow.example");
+    return fd;
+}
+
 // What waits for names that nobody resolves is bounded for all flows together.
 static void test_flow_held(void **state)
 {
     static const char data[60000];
     struct world *x = world_new();
-    struct addr at;
-    char server[64];
-    int silent = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), fds[40];
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(in);
-    assert_int_equal(bind(silent, (struct sockaddr *)&in, len), 0);
-    assert_int_equal(getsockname(silent, (struct sockaddr *)&in, &len), 0);
-    assert_true(addr_from(&at, (struct sockaddr *)&in, len));
-    assert_true(resolver_servers(x->r, addr_text(&at, server)));
-    snprintf(x->dest_host, sizeof(x->dest_host), "slow.example");
+    int silent = silent_server(x), fds[40];
     struct entry *en = enter(x, true, 0);
     for (unsigned i = 0; i < 80; i++) {
         if (i % 2 == 0) {
@@ -519,6 +546,24 @@ static void test_flow_denied(void **state)
     assert_int_equal(send(x->fd, "x", 1, 0), 1);
     loop_until(&x->w, x->near.stats.flows_failed == 1 && x->near.flow_count == 0 && x->far.flow_count == 0);
     assert_int_equal(x->udp_seen, 0);
+    world_free(x);
+}
+
+// Nobody learns from us whether there is such a name.
+static void test_a_denied_name_is_not_resolved(void **state)
+{
+    struct world *x = world_new();
+    char question[16];
+    int silent = silent_server(x);
+    x->deny = true;
+    expect_reset(x);
+    close(x->fd);
+    struct entry *en = enter(x, true, 0);
+    call(x, entry_addr(en, 0), SOCK_DGRAM);
+    assert_int_equal(send(x->fd, "x", 1, 0), 1);
+    loop_until(&x->w, x->near.stats.flows_failed == 1 && x->near.flow_count == 0 && x->far.flow_count == 0);
+    assert_int_equal(recv(silent, question, sizeof(question), MSG_DONTWAIT), -1);
+    close(silent);
     world_free(x);
 }
 
@@ -703,7 +748,8 @@ int main(void)
         cmocka_unit_test(test_unix_target),    cmocka_unit_test(test_flow_sizes),
         cmocka_unit_test(test_flow_bound),     cmocka_unit_test(test_flow_denied),
         cmocka_unit_test(test_flow_held),      cmocka_unit_test(test_flow_room),
-        cmocka_unit_test(test_odd_names),
+        cmocka_unit_test(test_odd_names),      cmocka_unit_test(test_a_denied_name_is_not_resolved),
+        cmocka_unit_test(test_unix_target_denied),
         cmocka_unit_test(test_socks_connect),  cmocka_unit_test(test_socks_byte_by_byte_login),
         cmocka_unit_test(test_socks_refused),  cmocka_unit_test(test_socks_udp),
     };
