@@ -136,7 +136,7 @@ static void open_service(struct visit *v, struct stream *st, const struct frame_
         return;
     enum meet_result met = meet_pair(&r->meet, st, open, ask.asker, ask.holder);
     if (met == MEET_REFUSED)
-        opens_refuse(v, st, WHY_PROTOCOL, open->host, "both ends open the stream as a new one");
+        opens_refuse(v, st, WHY_PROTOCOL, open->host, "the stream's ends contradict each other, or themselves");
     if (met != MEET_NONE)
         return;
     struct visit *to = find_peer(r, &ask, goes_on);
@@ -149,6 +149,7 @@ static void open_service(struct visit *v, struct stream *st, const struct frame_
     memcpy(out.identity, v->m->pin, sizeof out.identity);
     snprintf(out.agent, sizeof out.agent, "%s", v->m->name);
     out.listener = 0;
+    out.flags &= OPEN_CONTINUE | OPEN_BACK;
     if (switch_join(st, open, &to->s, &out))
         meet_wait(&r->meet, st, open, ask.asker, ask.holder);
     else

@@ -207,7 +207,7 @@ int dgram_receive(struct stream *st, const struct frame_dgram *f)
 {
     struct session *s = st->s;
     if (!st->datagram)
-        return session_broken(s, "stream %u: DGRAM on a stream", st->node.key);
+        return stream_broken(st, "DGRAM on a stream");
     st->moved_at = (uint32_t)(s->w->now_us >> 20);
     if (f->age_ms > f->ttl_ms) {
         s->stats.dgrams_dropped_stale++;

@@ -419,7 +419,11 @@ bool meet_on_opened(struct stream *st, const struct frame_opened *f, int *result
         stream_last_ack(st, ACKED_ALL);
         to_limbo(st, false);
     } else if (f->code == WHY_NONE) {
-        *result = session_broken(st->s, "stream %u: OPENED without the state that a stream goes on with", st->node.key);
+        set_adrift(st->tie, false);
+        st->tie->again = st->asking = false;
+        set_answered(st, f->sealed);
+        drop_note(st);
+        *result = stream_broken(st, "OPENED without the state that a stream goes on with");
     } else if (st->asking) {
         on_refused(st, f);
     } else {

@@ -53,7 +53,8 @@ bool meet_is_adrift(const struct tie *t); // in limbo
 void meet_each(struct meet *m, void (*fn)(struct tie *t, void *ctx), void *ctx); // fn may end the stream
 
 // Relay: an OPEN of a service came as `st`; asker and holder are the identities of who opened the stream, and of who accepts
-// it. MEET_NONE: nobody else has asked for it: pass it on by switch_join, then call meet_wait.
+// it. MEET_NONE: nobody else has asked for it: pass it on by switch_join, then call meet_wait. MEET_REFUSED: it contradicts itself,
+// or what was asked before; `st` is the caller's to refuse.
 enum meet_result { MEET_NONE, MEET_PAIRED, MEET_REFUSED };
 enum meet_result meet_pair(struct meet *m, struct stream *st, const struct frame_open *open, const uint8_t asker[32],
                            const uint8_t holder[32]);

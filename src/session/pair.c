@@ -32,11 +32,15 @@ enum meet_result meet_pair(struct meet *m, struct stream *st, const struct frame
     while (t && !is_same(t, open, asker, holder))
         t = meet_find(m, open->uid, t);
     if (!t)
-        return MEET_NONE;
+        return switch_is_sound_question(NULL, open) ? MEET_NONE : MEET_REFUSED;
     struct stream *half = t->st;
-    if (t->back == ((open->flags & OPEN_BACK) != 0)) { // asked again by another session of the same agent
+    bool is_again = t->back == ((open->flags & OPEN_BACK) != 0);
+    if (!switch_is_sound_question(is_again ? half->twin : half, open))
+        return MEET_REFUSED;
+    if (is_again) { // asked again by another session of the same agent
         adopt(half->twin, st);
         half->twin->continued |= (open->flags & OPEN_CONTINUE) != 0;
+        half->twin->known |= (open->flags & OPEN_CONTINUE) != 0;
         switch_note_state(half->twin, &open->state, open->window);
         return MEET_PAIRED;
     }

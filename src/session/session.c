@@ -443,7 +443,7 @@ int session_on_data(struct carrier *c, uint32_t id, uint64_t offset, struct buf 
     }
     if (st->datagram && !st->seal) {
         buf_put(b);
-        return session_broken(s, "stream %u: DATA on a flow of datagrams", id);
+        return stream_broken(st, "DATA on a flow of datagrams");
     }
     return st->twin ? switch_on_data(st, offset, b) : stream_on_data(st, offset, b);
 }

@@ -46,6 +46,7 @@ struct session_stats {
     uint64_t opened, refused, reset;  // streams
     uint64_t dgrams_in, dgrams_out, dgrams_dropped_full, dgrams_dropped_stale, dgrams_dropped_part;
     uint64_t gap_dropped, known_trimmed, budget_dropped, replayed; // bytes
+    uint64_t contradicted;       // what another agent said, which ended its stream at most
     uint64_t carriers_up, moved; // carriers that stood; streams that were moved to another one
 };
 

@@ -2,6 +2,7 @@
 // One end of a stream: offsets, acknowledgements, windows, FIN and RESET (docs/protocol.md, "Streams"), and the link that its
 // owner sees. The rules referred to by number are those of docs/protocol.md.
 #include "session/stream.h"
+#include <stdarg.h>
 #include <stdlib.h>
 #include "core/log.h"
 
@@ -119,13 +120,36 @@ void stream_wake_room(struct stream *st)
     }
 }
 
+// What comes on a stream that is shared with another agent is that one's, and the relay between them has perhaps seen only part of it.
+int stream_broken(struct stream *st, const char *fmt, ...)
+{
+    struct session *s = st->s;
+    struct err e = ERR_INIT;
+    va_list ap;
+    va_start(ap, fmt);
+    err_vset(&e, ERR_FAILED, WHY_PROTOCOL, fmt, ap);
+    va_end(ap);
+    int result = 0;
+    if (s->is_agent && (st->tie || st->husk)) {
+        s->stats.contradicted++;
+        if (!err_is(&st->link.err))
+            err_copy(&st->link.err, &e);
+        stream_abort(st, WHY_PROTOCOL, true);
+        link_wake(&st->link);
+    } else {
+        result = session_broken(s, "stream %u: %s", st->node.key, err_text(&e));
+    }
+    err_fini(&e);
+    return result;
+}
+
 static int on_ack_all(struct stream *st)
 {
     if (st->rst || st->refused) {
         finish_reset(st);
         return 0;
     }
-    return session_broken(st->s, "stream %u: all acknowledged without RESET", st->node.key);
+    return stream_broken(st, "all acknowledged without RESET");
 }
 
 int stream_on_ack(struct stream *st, uint64_t acked, uint64_t limit, bool rewind)
@@ -136,8 +160,8 @@ int stream_on_ack(struct stream *st, uint64_t acked, uint64_t limit, bool rewind
     if (acked > most && st->rst)
         return 0; // a peer that obeyed RESET acknowledges an earlier FIN in this way
     if (acked > most)
-        return session_broken(st->s, "stream %u: acknowledged %llu of %llu bytes sent", st->node.key,
-                              (unsigned long long)acked, (unsigned long long)st->snd_max);
+        return stream_broken(st, "acknowledged %llu of %llu bytes sent", (unsigned long long)acked,
+                             (unsigned long long)st->snd_max);
     if (acked > 0 && !st->opener && !st->opened_acked) {
         st->opened_acked = true;
         buf_put(st->note);
@@ -317,8 +341,7 @@ int stream_on_data(struct stream *st, uint64_t offset, struct buf *b)
     uint64_t end = offset + b->len;
     if (end < offset || end > st->limit_max || (st->rcv_final != NO_FINAL && end > st->rcv_final)) {
         buf_put(b);
-        return session_broken(s, "stream %u: DATA beyond %s", st->node.key,
-                              st->rcv_final != NO_FINAL ? "its end" : "its window");
+        return stream_broken(st, "DATA beyond %s", st->rcv_final != NO_FINAL ? "its end" : "its window");
     }
     if (offset > st->rcv_nxt || st->dropped) {
         s->stats.gap_dropped += b->len;
@@ -364,8 +387,7 @@ drop:
 int stream_on_fin(struct stream *st, uint64_t final)
 {
     if (final < st->rcv_nxt || (st->rcv_final != NO_FINAL && st->rcv_final != final))
-        return session_broken(st->s, "stream %u: FIN at %llu contradicts what was sent", st->node.key,
-                              (unsigned long long)final);
+        return stream_broken(st, "FIN at %llu contradicts what was sent", (unsigned long long)final);
     if (st->rcv_final == final) {
         if (st->rcv_nxt == final)
             stream_due(st, DUE_ACK);

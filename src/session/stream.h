@@ -47,6 +47,7 @@ struct stream {
     bool joined;         // end: OPENED answers an OPEN of a stream that was there already
     bool husk;           // only says that the stream has gone elsewhere
     bool continued;      // switched: not opened for the first time; only OPEN passes before the answer
+    bool known;          // switched: its end asked, or was asked, by OPEN continue: only a state answers that
     uint16_t rst_code, rst_in_code;
     int32_t deficit;
     struct list control, data, lazy;
@@ -131,6 +132,8 @@ bool meet_on_reset(struct stream *st, uint16_t code, uint64_t final);           
 
 // stream.c: frames for an end
 void stream_finish(struct stream *st); // all was done; no last ACK
+// The peer contradicts itself. -1: the session ends by that; 0: only the stream does, as it is another agent's word.
+int stream_broken(struct stream *st, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void stream_after_receive(struct stream *st);
 void stream_encode_opened(struct stream *st); // meet.c: the answer to one who knows the stream
 void stream_due(struct stream *st, unsigned due);
@@ -166,6 +169,9 @@ void switch_carrier_lost(struct stream *st);
 void switch_carrier_new(struct stream *st);
 void switch_session_gone(struct stream *st, const struct err *why);
 void switch_note_state(struct stream *st, const struct frame_state *f, uint64_t window); // from st's peer
+// What an agent asks, by itself and after what it has asked and sent before (st: the half towards it; NULL: nothing). Anything else would
+// make the other agent hear contradictions.
+bool switch_is_sound_question(const struct stream *st, const struct frame_open *open);
 bool switch_has_met(const struct stream *st); // or need not: it is no half of a stream that was opened again
 void switch_meet(struct stream *st, bool sealed); // both ends have said where they stand
 void switch_ack_values(struct stream *st, bool rewind, uint64_t *acked, uint64_t *limit);

@@ -15,20 +15,21 @@ static void clear_queue(struct stream *st)
     st->cur = NULL;
 }
 
-// Throws the queue away: the source sends again from what the far end has.
+// Throws the queue away: the source sends again from what the far end has. An acknowledged FIN, and what one end only claims to have
+// before the other has said what it sent, lie beyond snd_max.
 static void rewind_queue(struct stream *st)
 {
     clear_queue(st);
-    uint64_t from = st->fin_final != NO_FINAL && st->snd_una > st->fin_final ? st->fin_final : st->snd_una;
-    st->snd_nxt = st->snd_end = from;
+    st->snd_nxt = st->snd_end = min64(st->snd_una, st->snd_max);
 }
 
-// Where the end that st leads to says it stands: the direction towards it is kept in st, the other in the twin.
+// Where the end that st leads to says it stands: the direction towards it is kept in st, the other in the twin. What was passed on
+// may be more than an older question says, and is acknowledged by an end that has done nothing wrong.
 void switch_note_state(struct stream *st, const struct frame_state *f, uint64_t window)
 {
     st->snd_una = f->acked;
     st->snd_limit = window;
-    if (f->is_set)
+    if (f->is_set && f->sent > st->twin->snd_max)
         st->twin->snd_max = f->sent;
     if (f->has_final)
         st->twin->fin_final = f->final;
@@ -52,6 +53,7 @@ bool switch_join(struct stream *from, const struct frame_open *asked, struct ses
     from->twin = st;
     bool goes_on = asked->flags & OPEN_CONTINUE;
     from->continued = st->continued = goes_on || asked->state.is_set;
+    from->known = st->known = goes_on;
     from->limit_told = from->limit_max = goes_on ? 0 : WINDOW_EARLY; // until OPENED tells more
     switch_note_state(from, &asked->state, asked->window);
     rewind_queue(from);
@@ -113,6 +115,18 @@ static void part(struct stream *st, enum err_why why)
     abandon(tw, is_twin_reset, why);
 }
 
+bool switch_is_sound_question(const struct stream *st, const struct frame_open *open)
+{
+    const struct frame_state *f = &open->state;
+    bool goes_on = open->flags & OPEN_CONTINUE;
+    if (!goes_on && (f->acked || (open->flags & OPEN_BACK)))
+        return false; // whoever was not answered holds nothing
+    if (!f->has_final)
+        return true;
+    uint64_t known = st ? st->twin->fin_final : NO_FINAL, passed = st ? st->twin->snd_max : 0;
+    return f->is_set && f->final >= f->sent && f->final >= passed && (known == NO_FINAL || f->final == known);
+}
+
 // Whether no end acknowledges what the other never sent.
 static bool is_sound(const struct stream *st)
 {
@@ -133,7 +147,9 @@ static void go_on(struct stream *st, const struct addr *address, bool sealed)
 {
     struct stream *tw = st->twin;
     struct frame_opened f = {.sealed = sealed, .state = {.is_set = true, .acked = tw->snd_una, .sent = st->snd_max}};
-    st->limit_told = st->limit_max = f.window = min64(tw->snd_limit, tw->snd_una + SWITCH_SHARE);
+    st->limit_told = f.window = min64(tw->snd_limit, tw->snd_una + SWITCH_SHARE);
+    if (!st->opener || f.window > st->limit_max) // our OPEN has told it one already, which counts until REWIND
+        st->limit_max = f.window;
     f.state.has_final = st->fin_final != NO_FINAL;
     f.state.final = f.state.has_final ? st->fin_final : 0;
     if (address)
@@ -171,7 +187,7 @@ int switch_on_opened(struct stream *st, const struct frame_opened *f)
     if (!st->answered)
         meet_untie(st);
     struct frame_state state = f->state;
-    if (tw->continued && !st->continued && !state.is_set) // asked as a new stream, and asked again while it was dialled
+    if (tw->known && !st->known && !state.is_set) // asked as a new stream, and asked again while it was dialled
         state = (struct frame_state){.is_set = true, .acked = st->snd_una, .sent = tw->snd_max};
     if (st->opener && !st->answered && !f->code && state.is_set) {
         switch_note_state(st, &state, f->window);
@@ -182,6 +198,12 @@ int switch_on_opened(struct stream *st, const struct frame_opened *f)
     }
     if (!st->opener)
         return session_broken(st->s, "stream %u: OPENED for a stream the peer opened", st->node.key);
+    if (!st->answered && !f->code && st->known)
+        return session_broken(st->s, "stream %u: OPENED without the state that a stream goes on with", st->node.key);
+    if (!st->answered && !f->code && st->continued && !(is_sound(st) && is_sound(tw))) {
+        part(st, WHY_MOVED);
+        return 0;
+    }
     struct frame_opened out = *f;
     out.window = min64(f->window, SWITCH_SHARE);
     if (!st->answered) {
@@ -289,8 +311,8 @@ int switch_on_ack(struct stream *st, uint64_t acked, uint64_t limit, bool rewind
     if (acked == ACKED_ALL)
         return on_ack_all(st);
     uint64_t most = st->snd_max + (st->fin_final != NO_FINAL && st->snd_max == st->fin_final);
-    if (acked > most && st->rst)
-        return 0; // a peer that obeyed RESET acknowledges an earlier FIN in this way
+    if (acked > most && (st->rst || (st->fin_final != NO_FINAL && acked == st->fin_final + 1)))
+        return 0; // a peer that obeyed RESET, or left the id, acknowledges a FIN in this way, whatever was missing before it
     if (acked > most)
         return session_broken(st->s, "stream %u: acknowledged what was not sent", st->node.key);
     bool old = acked < st->snd_una;

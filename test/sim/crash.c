@@ -247,6 +247,8 @@ static void leg_deliver(struct leg *leg, int from)
     struct session *s = leg->c[to].s;
     if (carrier_recv(&leg->c[to], b) < 0)
         fail("%s %u: %s", to ? "relay" : "agent", to ? leg->relay : leg->agent, err_text(&s->err));
+    if (s->stats.contradicted)
+        fail("agent %u: its peer contradicts itself", leg->agent);
 }
 
 // Some of what is under way still arrives.

@@ -37,6 +37,22 @@ void half_close(struct half *h, struct stream *st)
     worker_turn(h->w);
 }
 
+// As a relay does.
+static void pass_on(struct half *h, struct stream *st, const struct frame_open *open)
+{
+    static const uint8_t asker[32] = {1}, holder[32] = {2};
+    struct frame_open next = *open;
+    enum meet_result met = h->meet ? meet_pair(h->meet, st, open, asker, holder) : MEET_NONE;
+    if (met == MEET_PAIRED)
+        return;
+    if (met == MEET_REFUSED || !switch_join(st, open, &h->switch_to->s, &next)) {
+        stream_refuse(st, met ? WHY_PROTOCOL : WHY_ABSENT, "gone");
+        link_close(stream_link(st));
+    } else if (h->meet) {
+        meet_wait(h->meet, st, open, asker, holder);
+    }
+}
+
 static void on_open(struct session *s, struct stream *st, const struct frame_open *open)
 {
     struct half *h = s->owner;
@@ -44,11 +60,7 @@ static void on_open(struct session *s, struct stream *st, const struct frame_ope
     h->open = *open;
     h->opens++;
     if (h->switch_to) {
-        struct frame_open next = *open;
-        if (!switch_join(st, open, &h->switch_to->s, &next)) {
-            stream_refuse(st, WHY_ABSENT, "gone");
-            link_close(stream_link(st));
-        }
+        pass_on(h, st, open);
         return;
     }
     own(h, st);

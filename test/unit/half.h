@@ -4,6 +4,7 @@
 #pragma once
 #include "unit.h"
 #include "core/worker.h"
+#include "session/meet.h"
 #include "session/session.h"
 #include "session/stream.h"
 
@@ -37,6 +38,7 @@ struct half {
     struct heard heard[HEARD_MAX];
     unsigned heard_count;
     struct half *switch_to;
+    struct meet *meet;     // with switch_to: where OPENs of one uid are paired; NULL: they are not
     struct stream **owned; // closed by half_close, or at the end
     size_t owned_count;
 };
