@@ -127,7 +127,7 @@ void alpn_probe(struct check_way *way)
     if (!a)
         abort();
     a->way = way;
-    a->f = report_add(c->report, way->group, "h2", SUBJECT, c->w.now_ms);
+    a->f = way->h2 = report_add(c->report, way->group, "h2", SUBJECT, c->w.now_ms);
     wake_init(&a->wake, on_wake);
     timer_init(&a->deadline, on_deadline);
     probe_start(&a->probe, c, fini);

@@ -120,7 +120,7 @@ static void begin(struct check *c)
 {
     const struct relay_url *relay = c->o->relay;
     struct addr literal;
-    names_probe(c, addr_parse_ip(&literal, relay->host, 0) ? "address" : "name and addresses", relay->host, relay->port);
+    names_probe(c, addr_parse_ip(&literal, relay->host, 0) ? "address" : "name and addresses", relay->host, relay->port, false);
     for (size_t i = 0; i < c->way_count; i++)
         for (size_t hop = 0; hop < c->ways[i].route.count; hop++)
             proxy_probe(&c->ways[i], hop);
@@ -202,15 +202,10 @@ static void judge_names(struct check *c)
 // Where a transport is not offered, its tunnel is no refusal.
 static void forgive_h2(struct check *c)
 {
-    list_each(&c->report->findings, it) {
-        const struct finding *f = list_entry(it, struct finding, node);
-        if (strcmp(f->probe, "h2") != 0 || f->result != CHECK_ABSENT)
-            continue;
-        list_each(&c->report->findings, other_it) {
-            struct finding *other = list_entry(other_it, struct finding, node);
-            if (strcmp(other->subject, "tunnel by WebSocket over HTTP/2") == 0 && strcmp(other->group, f->group) == 0 && other->result != CHECK_OK)
-                finding_end(other, CHECK_ABSENT, ADVICE_NONE, c->w.now_ms, "not offered there");
-        }
+    for (size_t i = 0; i < c->way_count; i++) {
+        struct finding *h2 = c->ways[i].h2, *tunnel = c->ways[i].tunnels[TRANSPORT_H2];
+        if (h2 && h2->result == CHECK_ABSENT && tunnel && tunnel->result != CHECK_OK)
+            finding_end(tunnel, CHECK_ABSENT, ADVICE_NONE, c->w.now_ms, "not offered there");
     }
 }
 
@@ -246,17 +241,12 @@ static struct check_way *chosen_way(struct check *c)
 
 static void choose(struct check *c)
 {
-    static const char *const titles[] = {
-        [TRANSPORT_H1] = "WebSocket over HTTP/1.1",
-        [TRANSPORT_H2] = "WebSocket over HTTP/2",
-        [TRANSPORT_POLL] = "whole requests (long-poll)",
-    };
     struct report *r = c->report;
     r->usable = true;
     r->status = ERR_NONE;
     const struct check_way *way = chosen_way(c);
     if (way) {
-        snprintf(r->choice, sizeof(r->choice), "%.150s, %s%s", way->group, titles[way->transport], way->mss ? ", small segments" : "");
+        snprintf(r->choice, sizeof(r->choice), "%.150s, %s%s", way->group, transport_title(way->transport), way->mss ? ", small segments" : "");
         r->chosen = json_pack("{s:s,s:s,s:i}", "way", way->route.path, "transport", transport_name(way->transport), "mss", (int)way->mss);
         if (!way->found)
             snprintf(r->why, sizeof(r->why), "what was told or found does not work (%.250s); say --proxy none",

@@ -26,7 +26,7 @@ struct check_way {
     struct proxy_route route;
     bool found;          // an agent would try it
     char group[400];     // "via proxy:3128 (https_proxy)", "directly"
-    struct finding *connect, *tls, *web, *proxies[PROXY_HOPS];
+    struct finding *connect, *tls, *web, *h2, *proxies[PROXY_HOPS], *tunnels[TRANSPORTS]; // NULL: not looked at
     bool secured;        // TLS (or none, with ws://) stands, whoever ends it
     bool usable;
     enum transport transport; // the best that is
@@ -77,7 +77,7 @@ void check_way_stands(struct check_way *way); // its TLS stands: what runs over 
 int check_find_ways(struct check *c, struct err *e); // runs the worker until they are known
 
 // Each starts its probe, or several.
-void names_probe(struct check *c, const char *group, const char *host, uint16_t port);
+void names_probe(struct check *c, const char *group, const char *host, uint16_t port, bool of_proxy);
 void address_probe(struct check *c, const char *group, const struct addr *to, bool of_proxy);
 void proxy_probe(struct check_way *way, size_t hop);
 void web_probe(struct check_way *way);

@@ -87,10 +87,9 @@ static void ask_servers(struct check *c, const char *group, const char *host, ui
     }
 }
 
-void names_probe(struct check *c, const char *group, const char *host, uint16_t port)
+void names_probe(struct check *c, const char *group, const char *host, uint16_t port, bool of_proxy)
 {
     struct addr literal;
-    bool of_proxy = strncmp(group, "proxy", 5) == 0;
     if (addr_parse_ip(&literal, host, port)) { // no name to ask for
         address_probe(c, group, &literal, of_proxy);
         return;

@@ -206,7 +206,7 @@ void proxy_probe(struct check_way *way, size_t hop)
     proxy_url_where(h->hop, where);
     snprintf(group, sizeof(group), "proxy %s://%.200s (%.150s)", proxy_kind_name(h->hop->kind), where, route->source);
     if (hop == 0)
-        names_probe(c, group, h->hop->host, h->hop->port);
+        names_probe(c, group, h->hop->host, h->hop->port, true);
     h->f = way->proxies[hop] = report_add(c->report, group, "proxy", "answer", c->w.now_ms);
     wake_init(&h->wake, on_wake);
     timer_init(&h->deadline, on_deadline);

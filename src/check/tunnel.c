@@ -24,12 +24,6 @@ struct tunnel {
     bool bulk;
 };
 
-static const char *const transport_title[] = {
-    [TRANSPORT_H1] = "tunnel by WebSocket over HTTP/1.1",
-    [TRANSPORT_H2] = "tunnel by WebSocket over HTTP/2",
-    [TRANSPORT_POLL] = "tunnel by whole requests (long-poll)",
-};
-
 static void dial(struct tunnel *t, uint16_t mss);
 
 static void fini(struct probe *p)
@@ -219,12 +213,14 @@ static void dial(struct tunnel *t, uint16_t mss)
 void tunnel_probe(struct check_way *way, enum transport transport)
 {
     struct check *c = way->c;
+    char subject[64];
     struct tunnel *t = calloc(1, sizeof(*t));
     if (!t)
         abort();
     t->way = way;
     t->transport = transport;
-    t->f = report_add(c->report, way->group, "tunnel", transport_title[transport], c->w.now_ms);
+    snprintf(subject, sizeof(subject), "tunnel by %s", transport_title(transport));
+    t->f = way->tunnels[transport] = report_add(c->report, way->group, "tunnel", subject, c->w.now_ms);
     finding_more(t->f, "transport", json_string(transport_name(transport)));
     timer_init(&t->deadline, on_deadline);
     probe_start(&t->probe, c, fini);

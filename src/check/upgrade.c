@@ -99,7 +99,7 @@ void upgrade_probe(struct check_way *way)
     if (!u)
         abort();
     u->way = way;
-    u->f = report_add(c->report, way->group, "websocket", "WebSocket over HTTP/1.1", c->w.now_ms);
+    u->f = report_add(c->report, way->group, "websocket", transport_title(TRANSPORT_H1), c->w.now_ms);
     probe_start(&u->probe, c, fini);
     trial_start(&u->trial, &c->w, c->resolver,
                 &(struct trial_options){.hubs = &c->hubs, .route = &way->route, .kit = c->o->kit, .host = relay->host, .port = relay->port,

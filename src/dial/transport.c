@@ -8,6 +8,16 @@ const struct transport_list transports_usual = {.of = {TRANSPORT_H1, TRANSPORT_H
 
 const char *transport_name(enum transport t) { return names[t]; }
 
+const char *transport_title(enum transport t)
+{
+    static const char *const titles[TRANSPORTS] = {
+        [TRANSPORT_H1] = "WebSocket over HTTP/1.1",
+        [TRANSPORT_H2] = "WebSocket over HTTP/2",
+        [TRANSPORT_POLL] = "whole requests (long-poll)",
+    };
+    return titles[t];
+}
+
 bool transport_find(const char *name, size_t len, enum transport *out)
 {
     for (size_t i = 0; i < transports_usual.count; i++) {

@@ -19,7 +19,8 @@ struct transport_list {
 
 extern const struct transport_list transports_usual; // what is tried when nobody says otherwise
 
-const char *transport_name(enum transport t); // "h1", "h2", "poll"
+const char *transport_name(enum transport t);  // "h1", "h2", "poll"
+const char *transport_title(enum transport t); // for people: "WebSocket over HTTP/1.1" …
 bool transport_find(const char *name, size_t len, enum transport *out);
 bool transport_has(const struct transport_list *l, enum transport t);
 // "h1,poll": 0, or -1 with *e set (ERR_USAGE).
