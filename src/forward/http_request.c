@@ -18,19 +18,11 @@ static enum link_status open_below(struct link *l)
     return s == LINK_FAILED ? link_failed_below(l, NULL) : s;
 }
 
-static enum link_status pull(struct request *r, struct buf **out)
-{
-    if ((*out = bufq_pop(&r->rest)))
-        return LINK_OK;
-    enum link_status s = link_recv(r->link.below, out);
-    return s == LINK_FAILED ? link_failed_below(&r->link, NULL) : s;
-}
-
 static enum link_status request_recv(struct link *l, struct buf **out)
 {
     struct request *r = of(l);
     for (;;) {
-        enum link_status s = pull(r, out);
+        enum link_status s = link_pass_recv(l, &r->rest, NULL, out);
         if (s != LINK_OK || !r->bounded)
             return s;
         size_t n = http_skip_feed(&r->body, (char *)buf_data(*out), (*out)->len);
@@ -41,22 +33,7 @@ static enum link_status request_recv(struct link *l, struct buf **out)
     }
 }
 
-static void request_send(struct link *l, struct buf *b) { link_send(l->below, b); }
-
-static size_t request_room(struct link *l)
-{
-    size_t room = link_room(l->below);
-    if (room && err_is(&l->below->err))
-        link_failed_below(l, NULL);
-    return room;
-}
-
-static void request_shut(struct link *l, enum link_shut how)
-{
-    if (how == SHUT_ABORT)
-        link_fail(l, ERR_FAILED, WHY_ABORTED, "aborted");
-    link_shut(l->below, how);
-}
+static size_t request_room(struct link *l) { return link_pass_room(l, NULL); }
 
 static void request_fini(struct link *l)
 {
@@ -68,9 +45,9 @@ static const struct link_ops request_ops = {
     .name = "request",
     .open = open_below,
     .recv = request_recv,
-    .send = request_send,
+    .send = link_pass_send,
     .room = request_room,
-    .shut = request_shut,
+    .shut = link_pass_shut,
     .fini = request_fini,
 };
 

@@ -74,36 +74,12 @@ static enum link_status announced_open(struct link *l)
 
 static enum link_status announced_recv(struct link *l, struct buf **out)
 {
-    struct announced *a = of(l);
-    if (err_is(&l->err))
-        return LINK_FAILED;
-    if (!a->opened)
-        return LINK_AGAIN;
-    if ((*out = bufq_pop(&a->rest)))
-        return LINK_OK;
-    l->below->appetite = l->appetite;
-    enum link_status s = link_recv(l->below, out);
-    return s == LINK_FAILED ? link_failed_below(l, NULL) : s;
+    if (!of(l)->opened)
+        return err_is(&l->err) ? LINK_FAILED : LINK_AGAIN;
+    return link_pass_recv(l, &of(l)->rest, NULL, out);
 }
 
-static void announced_send(struct link *l, struct buf *b) { link_send(l->below, b); }
-
-static size_t announced_room(struct link *l)
-{
-    if (err_is(&l->err))
-        return BUF_SIZE;
-    size_t room = link_room(l->below);
-    if (err_is(&l->below->err))
-        link_failed_below(l, NULL);
-    return room;
-}
-
-static void announced_shut(struct link *l, enum link_shut how)
-{
-    if (how == SHUT_ABORT && !err_is(&l->err))
-        link_fail(l, ERR_FAILED, WHY_ABORTED, "aborted");
-    link_shut(l->below, how);
-}
+static size_t announced_room(struct link *l) { return link_pass_room(l, NULL); }
 
 static void announced_fini(struct link *l)
 {
@@ -115,9 +91,9 @@ static const struct link_ops ops = {
     .name = "announced",
     .open = announced_open,
     .recv = announced_recv,
-    .send = announced_send,
+    .send = link_pass_send,
     .room = announced_room,
-    .shut = announced_shut,
+    .shut = link_pass_shut,
     .fini = announced_fini,
 };
 

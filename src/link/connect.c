@@ -228,33 +228,9 @@ static enum link_status connect_open(struct link *l)
     return s;
 }
 
-static enum link_status connect_recv(struct link *l, struct buf **out)
-{
-    struct connect *c = of(l);
-    if (err_is(&l->err))
-        return LINK_FAILED;
-    if ((*out = bufq_pop(&c->rest)))
-        return LINK_OK;
-    enum link_status s = link_recv(l->below, out);
-    return s == LINK_FAILED ? link_failed_below(l, "via %s", c->proxy) : s;
-}
+static enum link_status connect_recv(struct link *l, struct buf **out) { return link_pass_recv(l, &of(l)->rest, of(l)->proxy, out); }
 
-static void connect_send(struct link *l, struct buf *b) { link_send(l->below, b); }
-
-static size_t connect_room(struct link *l)
-{
-    size_t room = link_room(l->below);
-    if (err_is(&l->below->err) && room)
-        link_failed_below(l, "via %s", of(l)->proxy);
-    return room;
-}
-
-static void connect_shut(struct link *l, enum link_shut how)
-{
-    if (how == SHUT_ABORT)
-        link_fail(l, ERR_FAILED, WHY_ABORTED, "aborted");
-    link_shut(l->below, how);
-}
+static size_t connect_room(struct link *l) { return link_pass_room(l, of(l)->proxy); }
 
 static void connect_fini(struct link *l)
 {
@@ -270,9 +246,9 @@ static const struct link_ops connect_ops = {
     .name = "connect",
     .open = connect_open,
     .recv = connect_recv,
-    .send = connect_send,
+    .send = link_pass_send,
     .room = connect_room,
-    .shut = connect_shut,
+    .shut = link_pass_shut,
     .fini = connect_fini,
 };
 

@@ -61,6 +61,41 @@ enum link_status link_fail(struct link *l, enum err_kind kind, enum err_why why,
     return LINK_FAILED;
 }
 
+static enum link_status pass_failure(struct link *l, const char *via)
+{
+    return via ? link_failed_below(l, "via %s", via) : link_failed_below(l, NULL);
+}
+
+enum link_status link_pass_recv(struct link *l, struct bufq *rest, const char *via, struct buf **out)
+{
+    if (err_is(&l->err))
+        return LINK_FAILED;
+    if ((*out = bufq_pop(rest)))
+        return LINK_OK;
+    l->below->appetite = l->appetite;
+    enum link_status s = link_recv(l->below, out);
+    return s == LINK_FAILED ? pass_failure(l, via) : s;
+}
+
+size_t link_pass_room(struct link *l, const char *via)
+{
+    if (err_is(&l->err))
+        return BUF_SIZE;
+    size_t room = link_room(l->below);
+    if (room && err_is(&l->below->err))
+        pass_failure(l, via);
+    return room;
+}
+
+void link_pass_send(struct link *l, struct buf *b) { link_send(l->below, b); }
+
+void link_pass_shut(struct link *l, enum link_shut how)
+{
+    if (how == SHUT_ABORT)
+        link_fail(l, ERR_FAILED, WHY_ABORTED, "aborted");
+    link_shut(l->below, how);
+}
+
 void link_note_path(struct link *l, const char *proxy)
 {
     struct link_facts *f = l->facts;

@@ -94,6 +94,12 @@ enum link_status link_failed_below(struct link *l, const char *fmt, ...) __attri
 // Sets the link's own error and returns LINK_FAILED.
 enum link_status link_fail(struct link *l, enum err_kind kind, enum err_why why, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+// For links that only pass bytes on once they are open; `via` (a proxy; NULL: none) stands before what failed below. recv gives
+// what was read too far first.
+enum link_status link_pass_recv(struct link *l, struct bufq *rest, const char *via, struct buf **out);
+size_t link_pass_room(struct link *l, const char *via);
+void link_pass_send(struct link *l, struct buf *b);
+void link_pass_shut(struct link *l, enum link_shut how);
 // Adds a proxy that was passed to the facts' path: "via a:3128, b:1080".
 void link_note_path(struct link *l, const char *proxy);
 // Closes the whole chain under `top` at once and frees it after the turn. NULL is allowed.

@@ -164,33 +164,9 @@ static enum link_status socks_open(struct link *l)
     return converse(s);
 }
 
-static enum link_status socks_recv(struct link *l, struct buf **out)
-{
-    struct socks_link *s = of(l);
-    if (err_is(&l->err))
-        return LINK_FAILED;
-    if ((*out = bufq_pop(&s->rest)))
-        return LINK_OK;
-    enum link_status st = link_recv(l->below, out);
-    return st == LINK_FAILED ? link_failed_below(l, "via %s", s->proxy) : st;
-}
+static enum link_status socks_recv(struct link *l, struct buf **out) { return link_pass_recv(l, &of(l)->rest, of(l)->proxy, out); }
 
-static void socks_send(struct link *l, struct buf *b) { link_send(l->below, b); }
-
-static size_t socks_room(struct link *l)
-{
-    size_t room = link_room(l->below);
-    if (err_is(&l->below->err) && room)
-        link_failed_below(l, "via %s", of(l)->proxy);
-    return room;
-}
-
-static void socks_shut(struct link *l, enum link_shut how)
-{
-    if (how == SHUT_ABORT)
-        link_fail(l, ERR_FAILED, WHY_ABORTED, "aborted");
-    link_shut(l->below, how);
-}
+static size_t socks_room(struct link *l) { return link_pass_room(l, of(l)->proxy); }
 
 static void socks_fini(struct link *l)
 {
@@ -206,9 +182,9 @@ static const struct link_ops socks_ops = {
     .name = "socks",
     .open = socks_open,
     .recv = socks_recv,
-    .send = socks_send,
+    .send = link_pass_send,
     .room = socks_room,
-    .shut = socks_shut,
+    .shut = link_pass_shut,
     .fini = socks_fini,
 };
 
