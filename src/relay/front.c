@@ -22,6 +22,14 @@ static void uncount(struct front_caller *k)
     k->excused = true;
 }
 
+void front_count_again(struct front_caller *k)
+{
+    struct front *f = k->f;
+    if (k->excused && ++f->count == FRONT_CALLERS_MAX)
+        f->on_full(f, true);
+    k->excused = false;
+}
+
 void front_excuse(struct front_caller *k)
 {
     uncount(k);
@@ -67,6 +75,8 @@ struct conn *front_take(struct front_caller *k)
 {
     struct conn *c = k->conn;
     k->conn = NULL;
+    if (k->on_known)
+        k->on_known(k->adopter);
     front_excuse(k);
     forget(k);
     return c;
@@ -224,13 +234,16 @@ void front_accept(struct front *f, struct link *link, const struct addr *peer, e
     wake_post(f->w, &k->wake);
 }
 
-struct front_caller *front_adopt(const struct front_caller *by, struct link *link)
+struct front_caller *front_adopt(const struct front_caller *by, struct link *link, void (*on_known)(void *ctx), void *ctx)
 {
     struct front_caller *k = caller_new(by->f, &by->peer, FRONT_PLAIN, by->single ? FRONT_ADDRESS_MAX : 0, NULL);
-    if (k)
-        front_carrier(k, link);
-    else
+    if (!k) {
         link_close(link);
+        return NULL;
+    }
+    k->on_known = on_known;
+    k->adopter = ctx;
+    front_carrier(k, link);
     return k;
 }
 

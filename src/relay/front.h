@@ -32,6 +32,8 @@ struct front_caller;
 struct front_owner {
     const char *name;
     bool (*claims)(const struct front_caller *k, const struct http_head *h);
+    // Claimed: it is somebody's who is known, and need not fit in among strangers; NULL: never.
+    bool (*knows)(const struct front_caller *k, const struct http_head *h);
     // It is yours: h is valid in this call only. The deadline is not set.
     void (*take)(struct front_caller *k, const struct http_head *h);
     void (*on_wake)(struct front_caller *k); // the link has news; NULL where take hands the link on
@@ -100,6 +102,8 @@ struct front_caller {
     struct http_skip body; // of the request
     bool served; // had an answer already, and may be silent before its next request
     bool keep, head_only;  // another request may follow; the answer to this one has no body (HEAD)
+    void (*on_known)(void *adopter); // its carrier is taken out of the front; NULL: nobody asks
+    void *adopter;
     const struct front_owner *owner; // of the request; NULL: none yet
     void *state;              // the owner's
     uint64_t ticket;          // the relay's, while the store is asked
@@ -116,13 +120,15 @@ struct conn *front_take(struct front_caller *k);
 // The caller's connection becomes a carrier: `ws` stands over k->top, which must be open. Goes on to HELLO.
 void front_carrier(struct front_caller *k, struct link *ws);
 // A carrier over a byte stream that is no caller's connection (made of many requests); `by` made the first one. Goes on to HELLO.
-// NULL, and `link` is closed: too many callers.
-struct front_caller *front_adopt(const struct front_caller *by, struct link *link);
+// on_known: when HELLO is accepted. NULL, and `link` is closed: too many callers.
+struct front_caller *front_adopt(const struct front_caller *by, struct link *link, void (*on_known)(void *ctx), void *ctx);
 // One more caller on a connection that carries many (HTTP/2): its link is open, and speaks HTTP/1.1. NULL: too many callers, `link`
 // is left alone.
 struct front_caller *front_stream(struct front_caller *parent, struct link *link);
-// A request that proved to be of somebody known counts no more among the strangers, as long as its connection lasts.
+// A request that proved to be of somebody known counts no more among the strangers, until its connection makes one that is not (by
+// HTTP/2: the connection as long as it lasts, while each stream is a caller of its own).
 void front_excuse(struct front_caller *k);
+void front_count_again(struct front_caller *k);
 void front_end(struct front_caller *k); // at once; what was sent last may be lost
 void front_end_saying(struct front_caller *k, const char *what, const struct err *e);
 

@@ -158,15 +158,18 @@ static void route(struct front_caller *k, const struct http_head *h, size_t used
     k->keep = h->minor >= 1 && !http_has_token(h, "Connection", "close");
     k->head_only = http_text_is(h->method, "HEAD");
     http_skip_start(&k->body, h); // no length announced: no body
-    if (front_is_crowded(k)) {
+    while (!(*at)->claims(k, h))
+        at++;
+    bool is_known = (*at)->knows && (*at)->knows(k, h);
+    if (!is_known)
+        front_count_again(k);
+    if (!is_known && front_is_crowded(k)) {
         k->f->stats.turned_away++;
         k->keep = false;
         front_answer(k, 503, "Service Unavailable", "");
         free(head);
         return;
     }
-    while (!(*at)->claims(k, h))
-        at++;
     k->owner = *at;
     k->state = NULL;
     k->stage = FRONT_OWNED;

@@ -30,6 +30,8 @@ struct ask { // one request
 
 // --- carriers by their ids
 
+static bool is_known(const struct carrier_id *c) { return c->known && !poll_server_failed(c->l); }
+
 static uint32_t key_of(const char id[POLL_ID_TEXT + 1])
 {
     uint32_t key;
@@ -59,6 +61,15 @@ static void on_gone(void *ctx)
     free(c);
 }
 
+// Those who wait with a request are no strangers any more.
+static void on_known(void *ctx)
+{
+    struct carrier_id *c = ctx;
+    c->known = true;
+    poll_server_known(c->l);
+    list_each(&c->asks, it) front_excuse(list_entry(it, struct ask, node)->k);
+}
+
 static struct carrier_id *begin(struct front_caller *k, const char id[POLL_ID_TEXT + 1])
 {
     struct front *f = k->f;
@@ -72,25 +83,7 @@ static struct carrier_id *begin(struct front_caller *k, const char id[POLL_ID_TE
     c->l = poll_server_new(f->w, k->top->facts, on_gone, c);
     if (c->l->facts)
         c->l->facts->peer = k->peer;
-    return front_adopt(k, c->l) ? c : NULL; // closed, it goes by itself
-}
-
-// Its agent is known once its conn has left the front.
-static void look(struct carrier_id *c)
-{
-    if (c->known)
-        return;
-    list_each(&c->f->callers, it)
-    {
-        const struct front_caller *k = list_entry(it, struct front_caller, node);
-        const struct link *base = k->conn ? k->conn->top : NULL;
-        while (base && base->below)
-            base = base->below;
-        if (base == c->l)
-            return;
-    }
-    c->known = true;
-    poll_server_known(c->l);
+    return front_adopt(k, c->l, on_known, c) ? c : NULL; // closed, it goes by itself
 }
 
 // --- answering
@@ -199,10 +192,6 @@ static void read_body(struct front_caller *k)
 static void poll_on_wake(struct front_caller *k)
 {
     struct ask *a = k->state;
-    if (a->guest.l)
-        look(a->of);
-    if (a->guest.l && a->of->known)
-        front_excuse(k);
     if (a->phase == ASK_BODY)
         read_body(k);
     else if (a->phase == ASK_ANSWER)
@@ -248,6 +237,14 @@ static bool poll_claims(const struct front_caller *k, const struct http_head *h)
            (begins(&r) || find(k->f, r.id));
 }
 
+static bool poll_knows(const struct front_caller *k, const struct http_head *h)
+{
+    struct poll_request r;
+    poll_get_request(&r, h->method, h->target);
+    const struct carrier_id *c = find(k->f, r.id);
+    return c && is_known(c);
+}
+
 // Who asks again has given his first request up, or some box repeats it: it shall hold nothing any more. If it was the box's,
 // the agent takes its empty answer for what it is, and asks under the next number.
 static void supersede(struct carrier_id *c, const struct poll_request *r)
@@ -283,6 +280,8 @@ static void poll_take(struct front_caller *k, const struct http_head *h)
     a->guest.wake = &k->wake;
     a->phase = r.is_post ? ASK_BODY : ASK_PARKED;
     a->k = k;
+    if (is_known(c))
+        front_excuse(k);
     c->count++;
     list_push(&c->asks, &a->node);
     poll_server_join(c->l, &a->guest);
@@ -292,4 +291,4 @@ static void poll_take(struct front_caller *k, const struct http_head *h)
 }
 
 const struct front_owner front_poll = {
-    .name = "poll", .claims = poll_claims, .take = poll_take, .on_wake = poll_on_wake, .on_late = poll_on_late, .on_gone = poll_on_gone};
+    .name = "poll", .claims = poll_claims, .knows = poll_knows, .take = poll_take, .on_wake = poll_on_wake, .on_late = poll_on_late, .on_gone = poll_on_gone};

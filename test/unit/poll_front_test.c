@@ -20,6 +20,8 @@ struct bench {
     const char *paths[1];
     struct cidr fronts; // so that other addresses are one caller's
     unsigned hellos, downs, calls;
+    bool welcome;       // the agent is admitted
+    struct conn *taken; // its carrier
     unsigned bad_call;  // the number of the connection which fails
     uint32_t bad_step;  // at this step
     struct err err;
@@ -32,7 +34,10 @@ static void on_hello(struct front_caller *k, const struct frame_hello *hello)
     assert_string_equal(hello->name, "site7");
     assert_memory_equal(conn_facts(k->conn)->pin, b->agent.pin, 32);
     assert_false(conn_facts(k->conn)->has_exporter);
-    conn_refuse(k->conn, WELCOME_STOP, 0, "not today");
+    if (b->welcome)
+        b->taken = front_take(k);
+    else
+        conn_refuse(k->conn, WELCOME_STOP, 0, "not today");
 }
 
 static void on_full(struct front *f, bool full) { (void)f, (void)full; }
@@ -383,6 +388,111 @@ static void test_where_no_relay_is(void **state)
         fail_msg("%s", err_text(&b->err));
 }
 
+// Its id, as boxes on the agent's way see it: behind the node in the table.
+static void see_id(struct hash_node *n, void *id) { memcpy(id, n + 1, POLL_ID_TEXT + 1); }
+
+struct known { // an agent that was admitted
+    struct session s;
+    struct budget budget;
+    SSL_CTX *ctx;
+    struct conn *conn;
+    char id[POLL_ID_TEXT + 1];
+};
+
+static void become_known(struct bench *b, struct known *a)
+{
+    static const struct conn_ops ops = {.on_down = on_down};
+    static const struct session_ops session_ops;
+    struct err e = ERR_INIT;
+    struct frame_hello hello = {.ver_min = 1, .ver_max = 1, .carrier = 1, .name = "site7"};
+    struct test_road *road = calloc(1, sizeof *road);
+    *road = (struct test_road){{road_dial, road_stop, road_fini}, b};
+    struct poll_options o = {.host = "a", .path = "/tunnel", .where = "relay", .road = &road->road};
+    a->ctx = tls_inner_ctx(false, b->agent.cert, b->agent.key, &e);
+    struct tls_options inner = {.ctx = a->ctx, .pins = (const uint8_t(*)[32])b->relay.pin, .pin_count = 1, .who = "relay"};
+    b->welcome = true;
+    budget_init(&a->budget, 1 << 20, NULL);
+    session_init(&a->s, &b->w, true, hello.session, &session_ops, NULL, &a->budget);
+    struct link *top = tls_over(poll_over(call(b, "192.0.2.9"), &o), &inner, NULL);
+    a->conn = conn_agent(&b->w, top, &hello, false, 30000, &a->s, &ops, b);
+    for (int i = 0; i < 3000 && !b->taken; i++)
+        pass(b, 10);
+    assert_non_null(b->taken);
+    pass(b, 100);
+    hash_each(&b->f.polls, see_id, a->id);
+}
+
+static void known_fini(struct bench *b, struct known *a)
+{
+    conn_free(a->conn);
+    conn_free(b->taken);
+    turns(b);
+    pass(b, 20000);
+    session_fini(&a->s, NULL);
+    budget_fini(&a->budget);
+    SSL_CTX_free(a->ctx);
+}
+
+// Who is in hand when a carrier fails before anybody proved who he is was a stranger, and still is.
+static void test_strangers_stay_strangers_when_their_carrier_fails(void **state)
+{
+    struct bench *b = *state;
+    struct link *l = post(b, "192.0.2.1", 'a', ""), *g[4];
+    for (unsigned i = 0; i < 4; i++)
+        g[i] = get(b, 'a', 0, 1, i + 1, 25);
+    assert_int_equal(b->f.count, 6); // with the carrier itself
+    struct link *x = call(b, "192.0.2.1");
+    turns(b);
+    say(x, "POST /tunnel?cp1." ID "a.0.1.0.p.0.x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    turns(b);
+    for (unsigned i = 0; i < 4; i++)
+        starts(g[i], "HTTP/1.1 200 OK\r\n");
+    assert_int_equal(b->f.polls.count, 0);
+    assert_int_equal(b->f.count, 6); // with who said so, and all five may ask again
+    link_close(l);
+    link_close(x);
+    for (unsigned i = 0; i < 4; i++)
+        link_close(g[i]);
+    turns(b);
+    assert_int_equal(b->f.count, 0);
+}
+
+static void test_who_asks_for_a_known_carrier_counts_again_when_he_asks_for_something_else(void **state)
+{
+    struct bench *b = *state;
+    struct known a = {0};
+    become_known(b, &a);
+    unsigned before = b->f.count;
+    struct link *g = call(b, "192.0.2.9"), *fill[FRONT_ADDRESS_MAX];
+    turns(b);
+    assert_int_equal(b->f.count, before + 1);
+    for (unsigned i = 1; i <= 2; i++) {
+        say(g, "GET /tunnel?cp1.%s.0.1.0.g.%u.2.1000 HTTP/1.1\r\nHost: a\r\n\r\n", a.id, 1000 + i);
+        turns(b);
+        assert_int_equal(b->f.count, before);
+        pass(b, 2001);
+        starts(g, "HTTP/1.1 200 OK\r\n");
+        before = b->f.count;
+    }
+    for (unsigned i = 0; i < FRONT_ADDRESS_MAX; i++)
+        fill[i] = call(b, "192.0.2.9");
+    turns(b);
+    say(g, "GET /tunnel?cp1.%s.0.1.0.g.1003.2.1000 HTTP/1.1\r\nHost: a\r\n\r\n", a.id); // the crowd is not his
+    turns(b);
+    pass(b, 2001);
+    starts(g, "HTTP/1.1 200 OK\r\n");
+    before = b->f.count;
+    say(g, "GET /else HTTP/1.1\r\nHost: a\r\n\r\n");
+    turns(b);
+    starts(g, "HTTP/1.1 503 ");
+    assert_int_equal(b->f.count, before + 1);
+    link_close(g);
+    for (unsigned i = 0; i < FRONT_ADDRESS_MAX; i++)
+        link_close(fill[i]);
+    turns(b);
+    known_fini(b, &a);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -394,6 +504,8 @@ int main(void)
         TEST(test_one_address_begins_so_many),
         TEST(test_requests_of_one_carrier_are_bounded),
         TEST(test_no_other_path_or_first_offset),
+        TEST(test_strangers_stay_strangers_when_their_carrier_fails),
+        TEST(test_who_asks_for_a_known_carrier_counts_again_when_he_asks_for_something_else),
         TEST(test_hello_and_refusal),
         TEST(test_connections_may_fail_at_any_step),
         TEST(test_where_no_relay_is),
