@@ -112,10 +112,20 @@ struct buf *buf_get_small(struct pool *p, size_t head, size_t room)
 
 struct buf *buf_copy(struct pool *p, const void *data, size_t len)
 {
-    assert(len <= BUF_ROOM);
+    assert(len <= BUF_SIZE);
     struct buf *b = len <= BUF_SMALL_MAX - BUF_HEADROOM ? buf_get_small(p, BUF_HEADROOM, len) : buf_get(p);
+    if (len > buf_tailroom(b))
+        b->start = (uint32_t)(b->cap - len);
     buf_append(b, data, len);
     return b;
+}
+
+struct buf *buf_split(struct buf *b, size_t n)
+{
+    assert(n <= b->len);
+    struct buf *piece = buf_copy(b->pool, buf_data(b), n);
+    buf_skip(b, n);
+    return piece;
 }
 
 static void cool(struct pool *p, struct buf *b)

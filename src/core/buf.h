@@ -49,8 +49,10 @@ bool pool_trim(struct pool *p);
 struct buf *buf_get(struct pool *p);
 // A small, empty buffer with `head` bytes in front and room for `room` bytes, head + room <= BUF_SMALL_MAX.
 struct buf *buf_get_small(struct pool *p, size_t head, size_t room);
-// A buffer holding a copy of the `len` <= BUF_ROOM bytes at `data`: small when they fit.
+// A buffer holding a copy of the `len` <= BUF_SIZE bytes at `data`: small when they fit; beyond BUF_ROOM with less headroom.
 struct buf *buf_copy(struct pool *p, const void *data, size_t len);
+// Takes the first n <= b->len bytes off b, as a copy.
+struct buf *buf_split(struct buf *b, size_t n);
 void buf_put(struct buf *b); // NULL is allowed
 
 static inline uint8_t *buf_data(const struct buf *b) { return b->base + b->start; }

@@ -64,8 +64,7 @@ static struct buf *take(struct mem *m, struct bufq *q)
     size_t cut = m->plan.cut;
     if (!cut || b->len <= cut)
         return b;
-    struct buf *piece = buf_copy(&m->link.w->pool, buf_data(b), cut);
-    buf_skip(b, cut);
+    struct buf *piece = buf_split(b, cut);
     bufq_push_front(q, b);
     return piece;
 }

@@ -311,19 +311,16 @@ static enum link_status pull(struct pconn *c, struct buf **b)
 // Takes the framing off; what belongs to a later answer stays.
 static void take_body(struct pconn *c, struct buf *b)
 {
-    size_t from = 0, len = b->len, used = b->len;
+    size_t from = 0, len = b->len;
     if (!c->lasts)
-        used = http_skip_data(&c->skip, (char *)buf_data(b), b->len, &from, &len);
-    if (used < b->len) {
-        struct buf *rest = buf_copy(&c->link->w->pool, buf_data(b) + used, b->len - used);
-        bufq_push_front(&c->reader.rest, rest);
-    }
+        http_skip_data(&c->skip, (char *)buf_data(b), b->len, &from, &len);
     buf_skip(b, from);
-    b->len = (uint32_t)len;
-    if (len)
-        take_content(c, b);
-    else
-        buf_put(b);
+    if (len < b->len) {
+        struct buf *content = buf_split(b, len);
+        bufq_push_front(&c->reader.rest, b);
+        b = content;
+    }
+    take_content(c, b);
 }
 
 // True: the answer is whole, or the connection is gone: nothing more is to be done here.

@@ -98,30 +98,24 @@ enum link_status front_recv(struct front_caller *k, struct buf **out)
         enum link_status rc = pull(k, &b);
         if (rc != LINK_OK)
             return rc == LINK_AGAIN ? LINK_AGAIN : LINK_FAILED;
-        size_t from, len, used = http_skip_data(&k->body, (char *)buf_data(b), b->len, &from, &len);
+        size_t from, len;
+        http_skip_data(&k->body, (char *)buf_data(b), b->len, &from, &len);
         if (k->body.state == SKIP_BAD) {
             buf_put(b);
             return LINK_FAILED;
         }
-        if (len == 0) {
-            buf_skip(b, used);
-            if (b->len)
-                bufq_push_front(&k->rest, b);
-            else
-                buf_put(b);
+        buf_skip(b, from);
+        if (b->len == 0) {
+            buf_put(b);
             continue;
         }
-        if (used < b->len) {
-            struct buf *piece = buf_copy(&k->f->w->pool, buf_data(b) + from, len);
-            buf_skip(b, used);
-            bufq_push_front(&k->rest, b);
-            b = piece;
-        } else {
-            buf_skip(b, from);
-            b->len = (uint32_t)len;
-        }
         *out = b;
-        return LINK_OK;
+        if (len < b->len) {
+            *out = len ? buf_split(b, len) : NULL;
+            bufq_push_front(&k->rest, b);
+        }
+        if (*out)
+            return LINK_OK;
     }
     return LINK_END;
 }

@@ -55,8 +55,7 @@ static int take_data(struct carrier *c, struct buf **b)
         r = session_on_data(c, c->frame.stream, offset, *b);
         *b = NULL;
     } else if (n) {
-        r = session_on_data(c, c->frame.stream, offset, buf_copy((*b)->pool, buf_data(*b), n));
-        buf_skip(*b, n);
+        r = session_on_data(c, c->frame.stream, offset, buf_split(*b, n));
     }
     return r;
 }

@@ -52,6 +52,29 @@ static void copies_are_small_when_they_fit(void **state)
     pool_fini(&p);
 }
 
+static void any_part_of_a_buffer_can_be_split_off(void **state)
+{
+    struct pool p;
+    pool_init(&p);
+    for (size_t n = 0; n <= BUF_SIZE; n += n < 4 || n > BUF_ROOM - 4 ? 1 : 1021) {
+        struct buf *b = buf_get(&p);
+        b->start = 0;
+        b->len = BUF_SIZE;
+        for (size_t i = 0; i < BUF_SIZE; i++)
+            b->base[i] = (uint8_t)(i * 7 + i / 256);
+        struct buf *piece = buf_split(b, n), *copy = buf_copy(&p, b->base, BUF_SIZE);
+        assert_int_equal(piece->len, n);
+        assert_int_equal(b->len, BUF_SIZE - n);
+        assert_memory_equal(buf_data(piece), copy->base, n);
+        assert_memory_equal(buf_data(b), copy->base + n, BUF_SIZE - n);
+        assert_true(n > BUF_ROOM || piece->start == BUF_HEADROOM);
+        buf_put(b);
+        buf_put(piece);
+        buf_put(copy);
+    }
+    pool_fini(&p);
+}
+
 static void the_pool_keeps_few_hot_ones(void **state)
 {
     enum { N = 3 * POOL_HOT + 5 };
@@ -157,6 +180,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_and_small_buffers_have_their_rooms), cmocka_unit_test(copies_are_small_when_they_fit),
+        cmocka_unit_test(any_part_of_a_buffer_can_be_split_off),
         cmocka_unit_test(the_pool_keeps_few_hot_ones),             cmocka_unit_test(queues_count_content_and_charge),
         cmocka_unit_test(tight_pushes_do_not_pin_full_buffers),
     };

@@ -274,6 +274,32 @@ static void test_no_other_path_or_first_offset(void **state)
     assert_int_equal(b->f.polls.count, 0);
 }
 
+// A buffer without headroom, as a whole record of TLS 1.3 is: begins and ends with these.
+static struct buf *full(struct bench *b, const void *first, size_t len, const char *last)
+{
+    struct buf *buf = buf_get(&b->w.pool);
+    buf->start = 0;
+    buf->len = BUF_SIZE;
+    memset(buf->base, 'z', BUF_SIZE);
+    memcpy(buf->base, first, len);
+    memcpy(buf->base + BUF_SIZE - strlen(last), last, strlen(last));
+    return buf;
+}
+
+static void test_a_body_and_more_in_one_full_buffer(void **state)
+{
+    struct bench *b = *state;
+    struct link *l = call(b, "192.0.2.1");
+    turns(b);
+    say(l, "POST /tunnel?cp1." ID "a.0.1.0.p.0.d HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", BUF_SIZE - 9);
+    turns(b);
+    link_send(l, full(b, "", 0, ""));
+    turns(b);
+    starts(l, "HTTP/1.1 200 OK\r\n"); // what it was sent is no TLS
+    link_close(l);
+    turns(b);
+}
+
 // --- a whole agent
 
 struct test_road {
@@ -493,6 +519,56 @@ static void test_who_asks_for_a_known_carrier_counts_again_when_he_asks_for_some
     known_fini(b, &a);
 }
 
+static void no_news(struct wake *wake) { (void)wake; }
+
+static void test_chunks_of_an_answer_in_one_full_buffer(void **state)
+{
+    struct bench *b = *state;
+    struct test_road *road = calloc(1, sizeof *road);
+    *road = (struct test_road){{road_dial, road_stop, road_fini}, b};
+    struct poll_options o = {.host = "a", .path = "/tunnel", .where = "relay", .road = &road->road};
+    struct link *here, *there;
+    struct buf *got;
+    struct wake wake;
+    uint8_t head[POLL_ANSWER_HEAD];
+    char chunks[100];
+    const uint32_t len = 16336;
+    uint32_t n = 0;
+    poll_put_answer(head, &(struct poll_answer){.len = len});
+    size_t at = (size_t)snprintf(chunks, sizeof chunks, "1\r\n%c\r\n%zx\r\n", head[0], sizeof head - 1);
+    memcpy(chunks + at, head + 1, sizeof head - 1);
+    at += sizeof head - 1;
+    at += (size_t)snprintf(chunks + at, sizeof chunks - at, "\r\n%x\r\n", len);
+    assert_int_equal(at + len + 7, BUF_SIZE);
+
+    wake_init(&wake, no_news);
+    mem_pair(&b->w, &here, &there, NULL, NULL);
+    struct link *top = poll_over(here, &o);
+    link_own(there, &wake);
+    link_own(top, &wake);
+    turns(b);
+    assert_int_equal(link_open(there), LINK_OK);
+    assert_int_equal(link_open(top), LINK_OK);
+    turns(b);
+    link_send(top, buf_copy(&b->w.pool, "hello", 5));
+    turns(b);
+    assert_non_null(strstr(heard(there), "POST "));
+    say(there, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    turns(b);
+    link_send(there, full(b, chunks, at, "\r\n0\r\n\r\n"));
+    turns(b);
+    while (link_recv(top, &got) == LINK_OK) {
+        for (uint32_t i = 0; i < got->len; i++)
+            assert_int_equal(buf_data(got)[i], 'z');
+        n += got->len;
+        buf_put(got);
+    }
+    assert_int_equal(n, len);
+    link_close(there);
+    link_close(top);
+    turns(b);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -506,6 +582,8 @@ int main(void)
         TEST(test_no_other_path_or_first_offset),
         TEST(test_strangers_stay_strangers_when_their_carrier_fails),
         TEST(test_who_asks_for_a_known_carrier_counts_again_when_he_asks_for_something_else),
+        TEST(test_a_body_and_more_in_one_full_buffer),
+        TEST(test_chunks_of_an_answer_in_one_full_buffer),
         TEST(test_hello_and_refusal),
         TEST(test_connections_may_fail_at_any_step),
         TEST(test_where_no_relay_is),
