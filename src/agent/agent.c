@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #include "agent/inside.h"
 #include "core/footprint.h"
 #include "core/log.h"
+#include "core/machine.h"
 #include "forward/flow.h"
 
 #define MEMORY_MAX (256u * 1024 * 1024)
@@ -167,22 +167,6 @@ static void on_check(struct wake *wake)
 
 // --- start and end
 
-static void raise_descriptors(void)
-{
-    struct rlimit lim;
-    if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
-        lim.rlim_cur = lim.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &lim);
-    }
-}
-
-static size_t memory_max(void)
-{
-    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    size_t quarter = pages > 0 && size > 0 ? (size_t)pages / 4 * (size_t)size : MEMORY_MAX;
-    return quarter < MEMORY_MAX ? quarter : MEMORY_MAX;
-}
-
 static int init(struct agent *a, const char *dir, bool make, struct err *e)
 {
     int rc = worker_init(&a->w, 0, 1);
@@ -190,13 +174,13 @@ static int init(struct agent *a, const char *dir, bool make, struct err *e)
         return err_set(e, ERR_FAILED, WHY_NONE, "the event loop cannot be made: %s", uv_strerror(rc));
     a->w.role = a;
     a->since = (uint64_t)time(NULL);
-    raise_descriptors();
+    machine_raise_descriptors();
     timer_init(&a->tick, on_tick);
     timer_init(&a->review, relays_on_review);
     timer_init(&a->stagger, relays_on_stagger);
     timer_init(&a->again, relays_on_again);
     wake_init(&a->check, on_check);
-    budget_init(&a->budget, memory_max(), NULL);
+    budget_init(&a->budget, machine_quarter(MEMORY_MAX), NULL);
     a->has_budget = true;
     if (agent_state_open(&a->state, dir, make, e) < 0)
         return -1;

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include "check/inside.h"
 #include "check/show.h"
 #include "link/h2.h"

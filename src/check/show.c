@@ -5,9 +5,9 @@
 #include <strings.h>
 #include <unistd.h>
 #include <wchar.h>
+#include "core/text.h"
 
 #define SUBJECT_MAX 38 // columns; longer ones push what follows
-#define WIDTH 110
 
 struct style {
     bool utf8, colour;
@@ -51,42 +51,15 @@ static const char *colour(const struct style *s, enum check_result result)
 
 static const char *plain(const struct style *s) { return s->colour ? "\x1b[0m" : ""; }
 
-// Columns of a UTF-8 text of ours.
-static size_t width(const char *s)
-{
-    size_t n = 0;
-    for (; *s; s++)
-        n += (*s & 0xc0) != 0x80;
-    return n;
-}
-
-// Words from column `at` on, wrapped to it.
-static void wrap(FILE *out, const char *text, size_t at)
-{
-    size_t column = at;
-    for (const char *gap = ""; *text; gap = " ") {
-        size_t len = strcspn(text, " ");
-        if (column + 1 + len > WIDTH && column > at) {
-            fprintf(out, "\n%*s", (int)at, "");
-            column = at;
-            gap = "";
-        }
-        fprintf(out, "%s%.*s", gap, (int)len, text);
-        column += strlen(gap) + len;
-        text += len + (text[len] == ' ');
-    }
-    fputc('\n', out);
-}
-
 static void show_finding(FILE *out, const struct style *s, const struct finding *f)
 {
-    size_t indent = s->utf8 ? 4 : 5, at = width(f->subject);
+    size_t indent = s->utf8 ? 4 : 5, at = text_width(f->subject, strlen(f->subject));
     fprintf(out, "  %s%s%s %s%*s  ", colour(s, f->result), mark(s, f->result), plain(s), f->subject,
             (int)(at < SUBJECT_MAX ? SUBJECT_MAX - at : 0), "");
-    wrap(out, f->seen ? f->seen : "", indent + SUBJECT_MAX + 2);
+    text_wrap(out, f->seen ? f->seen : "", indent + SUBJECT_MAX + 2);
     if (f->advice != ADVICE_NONE && !f->advised) {
         fprintf(out, "%*s%s ", (int)indent, "", s->utf8 ? "→" : "->");
-        wrap(out, advice_text(f->advice), indent + (s->utf8 ? 2 : 3));
+        text_wrap(out, advice_text(f->advice), indent + (s->utf8 ? 2 : 3));
     }
 }
 
@@ -97,10 +70,10 @@ static void show_result(FILE *out, const struct style *s, const struct report *r
         fprintf(out, "\n%s%s%s culvert would go %s.\n  ", colour_on, mark(s, CHECK_OK), plain(s), r->choice);
     else
         fprintf(out, "\n%s%s%s no usable path: ", colour_on, mark(s, CHECK_FAILED), plain(s));
-    wrap(out, r->why, r->usable ? 2 : 4);
+    text_wrap(out, r->why, r->usable ? 2 : 4);
     if (r->advice != ADVICE_NONE && !r->advised) {
         fprintf(out, "  %s ", s->utf8 ? "→" : "->");
-        wrap(out, advice_text(r->advice), s->utf8 ? 4 : 5);
+        text_wrap(out, advice_text(r->advice), s->utf8 ? 4 : 5);
     }
 }
 

@@ -2,9 +2,9 @@
 // The help: of the program, by example; of each command, from its option tables.
 #include <string.h>
 #include "cmd/command.h"
+#include "core/text.h"
 
 #define HELP_COLUMN 30
-#define HELP_WIDTH 110
 
 const char help_example[] = "  relay$  culvert cert selfsigned --host relay.example\n"
                             "  relay$  culvert relay --listen *:443\n"
@@ -30,15 +30,6 @@ void help_program(FILE *out)
             help_example);
 }
 
-// Columns that a UTF-8 text takes.
-static size_t width(const char *s)
-{
-    size_t n = 0;
-    for (; *s; s++)
-        n += (*s & 0xc0) != 0x80;
-    return n;
-}
-
 static size_t print_name(FILE *out, const struct option *o)
 {
     char text[160];
@@ -50,7 +41,7 @@ static size_t print_name(FILE *out, const struct option *o)
     else
         snprintf(text, sizeof text, "      --%s%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "", more);
     fputs(text, out);
-    return width(text);
+    return text_width(text, strlen(text));
 }
 
 static void print_wrapped(FILE *out, const char *text, size_t at)
@@ -60,21 +51,7 @@ static void print_wrapped(FILE *out, const char *text, size_t at)
         at = 0;
     }
     fprintf(out, "%*s", (int)(HELP_COLUMN - at), "");
-    at = HELP_COLUMN;
-    for (const char *gap = ""; *text; gap = " ") {
-        char word[200];
-        size_t len = strcspn(text, " ");
-        snprintf(word, sizeof word, "%.*s", (int)(len < 199 ? len : 199), text);
-        if (at + 1 + width(word) > HELP_WIDTH) {
-            fprintf(out, "\n%*s", HELP_COLUMN, "");
-            at = HELP_COLUMN;
-            gap = "";
-        }
-        fprintf(out, "%s%s", gap, word);
-        at += strlen(gap) + width(word);
-        text += len + (text[len] == ' ');
-    }
-    fputc('\n', out);
+    text_wrap(out, text, HELP_COLUMN);
 }
 
 static void print_table(FILE *out, const struct option *t)

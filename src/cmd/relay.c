@@ -2,8 +2,8 @@
 // `culvert relay`: options → struct relay_options.
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "cmd/command.h"
+#include "core/machine.h"
 #include "relay/decoy.h"
 #include "relay/relay.h"
 #include "wire/spec.h"
@@ -157,7 +157,7 @@ static int parse_limits(const struct options *o, struct relay_options *r, struct
     unsigned which = 0;
     uint64_t park = 60000, idle = 60000, drain = 30000, ready = 0, mss = 0;
     r->memory_agent = 256u << 20;
-    r->memory = (size_t)sysconf(_SC_PHYS_PAGES) / 4 * (size_t)sysconf(_SC_PAGESIZE);
+    r->memory = machine_quarter(SIZE_MAX);
     if (options_word(o, "peel", peel, &which, e) < 0 || options_ms(o, "park", &park, e) < 0 ||
         options_ms(o, "udp-idle", &idle, e) < 0 || options_ms(o, "drain", &drain, e) < 0 ||
         options_size(o, "memory", &r->memory, e) < 0 || options_size(o, "memory-agent", &r->memory_agent, e) < 0 ||

@@ -6,11 +6,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #include "core/footprint.h"
 #include "core/log.h"
+#include "core/machine.h"
 #include "link/tcp.h"
 #include "link/tls.h"
 #include "relay/inside.h"
@@ -304,15 +304,6 @@ static void watch_signals(struct relay *r)
 
 // Start and end -------------------------------------------------------------------------------------------------
 
-static void raise_descriptors(void)
-{
-    struct rlimit lim;
-    if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
-        lim.rlim_cur = lim.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &lim);
-    }
-}
-
 static void start_control(struct relay *r)
 {
     struct err e = ERR_INIT;
@@ -381,7 +372,7 @@ void relay_tidy_soon(struct relay *r)
 static int start(struct relay *r, struct err *e)
 {
     char pin[PIN_TEXT_MAX];
-    raise_descriptors();
+    machine_raise_descriptors();
     r->since = (uint64_t)time(NULL);
     list_init(&r->members);
     meet_init(&r->meet, r->w, 0);
