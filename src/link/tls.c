@@ -36,6 +36,7 @@ struct tls {
     bool end_sent, end_read;      // close_notify
     bool peel_send, peel_recv;
     uint64_t key_records, keyed_ms; // sent with the present key; since when
+    unsigned barren;               // OpenSSL's records: begun since the last data
     struct record_secrets secrets; // until the handshake is done
     struct records *records;       // NULL: OpenSSL does them
     struct bufq raw;               // with records: read, not opened yet; one record and two buffers at most
@@ -82,11 +83,24 @@ static bool pull(struct tls *t)
     return t->in;
 }
 
+// The one that is being read may still bring data.
+static bool is_flooded(const struct tls *t) { return t->barren > RECORD_BARREN_MAX + 1; }
+
+// OpenSSL goes on reading as long as nothing but KeyUpdates comes, and takes any number of them.
+void tls_note_record(int write, int version, int type, const void *data, size_t len, SSL *ssl, void *arg)
+{
+    struct tls *t = SSL_get_app_data(ssl);
+    if (t && t->opened && !write && type == SSL3_RT_HEADER)
+        t->barren++;
+}
+
 static int bio_read(BIO *bio, char *out, int len)
 {
     struct tls *t = BIO_get_data(bio);
     size_t got = 0;
     BIO_clear_retry_flags(bio);
+    if (is_flooded(t))
+        return -1;
     while (got < (size_t)len && pull(t)) {
         size_t n = (size_t)len - got < t->in->len ? (size_t)len - got : t->in->len;
         memcpy(out + got, buf_data(t->in), n);
@@ -341,6 +355,8 @@ static enum link_status fail_ssl(struct tls *t)
 {
     unsigned long code = ERR_peek_last_error() ? ERR_peek_last_error() : t->lost;
     int reason = ERR_GET_REASON(code);
+    if (is_flooded(t))
+        return fail_with(t, "too many records without data");
     if (t->below == LINK_FAILED) {
         link_failed_below(&t->link, "TLS with %s", t->who);
         return fail_advised(t, !t->opened && t->link.err.why == WHY_ABORTED ? ADVICE_CUT : ADVICE_NONE);
@@ -503,6 +519,7 @@ static enum link_status recv_sealed(struct tls *t, struct buf **out)
     ERR_clear_error();
     int rc = SSL_read_ex(t->ssl, buf_data(b), buf_tailroom(b), &n);
     if (rc == 1) {
+        t->barren = 0;
         b->len = (uint32_t)n;
         *out = b;
         return LINK_OK;

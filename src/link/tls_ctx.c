@@ -40,6 +40,7 @@ static SSL_CTX *new_ctx(const SSL_METHOD *method, int min_version, struct err *e
     SSL_CTX_set_num_tickets(ctx, 0);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS); // an idle carrier keeps no 16 KiB buffers
+    SSL_CTX_set_msg_callback(ctx, tls_note_record);
     SSL_CTX_set_read_ahead(ctx, 0);                  // peeling needs to know where the last record ends
     return ctx;
 }

@@ -13,3 +13,5 @@ int tls_check_pin(X509_STORE_CTX *store, void *arg);
 bool tls_pads(SSL *ssl);
 // The key log of outer contexts: where a link's traffic secrets come from. Nothing is written.
 void tls_note_secret(const SSL *ssl, const char *line);
+// Each record that OpenSSL reads or writes, of any context: those in are counted.
+void tls_note_record(int write, int version, int type, const void *data, size_t len, SSL *ssl, void *arg);

@@ -9,6 +9,7 @@
 #include "texts.h"
 #include "link/mem.h"
 #include "link/tls.h"
+#include "link/tls_records.h"
 
 struct pair {
     struct worker w;
@@ -388,6 +389,50 @@ static void keys_are_renewed_by_the_record(void **state)
     keys_fini(&k);
 }
 
+// --- a peer that sends records and nothing in them
+
+static SSL *speaker; // who has written last
+
+static void on_written(int write, int version, int type, const void *data, size_t len, SSL *ssl, void *arg)
+{
+    if (write)
+        speaker = ssl;
+}
+
+static void send_key_updates(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        assert_int_equal(SSL_key_update(speaker, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(speaker), 1);
+    }
+}
+
+static void records_without_data_are_counted(void **state)
+{
+    struct keys k;
+    struct pair p;
+    struct buf *b;
+    keys_init(&k);
+    SSL_CTX_set_msg_callback(k.client, on_written);
+    inner_open(&p, &k, NULL);
+    for (int i = 0; i < 3; i++) {
+        text_send(p.client, "so far");
+        send_key_updates(RECORD_BARREN_MAX);
+        text_send(p.client, "so good");
+        turn(&p);
+        text_recv(p.server, "so far");
+        text_recv(p.server, "so good");
+    }
+    send_key_updates(100 * RECORD_BARREN_MAX);
+    text_send(p.client, "too late");
+    turn(&p);
+    assert_int_equal(link_recv(p.server, &b), LINK_FAILED);
+    assert_string_equal(err_text(&p.server->err), "TLS with agent: too many records without data");
+    assert_true(mem_in_flight(p.client_base)->bytes > 90 * RECORD_BARREN_MAX * 27); // the rest was not even read
+    pair_fini(&p);
+    keys_fini(&k);
+}
+
 static void bad_files_are_named(void **state)
 {
     struct err e = ERR_INIT;
@@ -418,6 +463,7 @@ int main(void)
         cmocka_unit_test(peeling_needs_the_authenticated_end),
         cmocka_unit_test(keys_are_renewed_by_the_hour),
         cmocka_unit_test(keys_are_renewed_by_the_record),
+        cmocka_unit_test(records_without_data_are_counted),
         cmocka_unit_test(bad_files_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
