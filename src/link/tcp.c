@@ -94,6 +94,16 @@ static void finish_connect(struct tcp *t, bool failed)
     link_wake(&t->link);
 }
 
+// What came behind the peer's end, its reset or keepalive's verdict, is told by no read. Without an error, hanging up is in order.
+static void note_failure(struct tcp *t)
+{
+    int errnum = 0;
+    socklen_t len = sizeof(errnum);
+    if (err_is(&t->link.err) || getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) < 0 || !errnum)
+        return;
+    fail_send(t, errnum == EPIPE ? ECONNRESET : errnum, "read from"); // so the kernel calls a reset behind the end
+}
+
 static void on_poll(void *ctx, int events)
 {
     struct tcp *t = ctx;
@@ -105,6 +115,8 @@ static void on_poll(void *ctx, int events)
     }
     if (events & UV_DISCONNECT)
         t->hung_up = true;
+    if (events & UV_DISCONNECT && t->read_over)
+        note_failure(t);
     if (events & UV_READABLE && !t->readable) {
         t->readable = true;
         link_wake(&t->link);
@@ -294,6 +306,7 @@ static enum link_status tcp_recv(struct link *l, struct buf **out)
         }
         if (n == 0) {
             t->end_read = true;
+            note_failure(t);
             return end_of_read(t);
         }
     }

@@ -2,7 +2,7 @@
 // The base of every chain on a network: one connected (or connecting) stream socket, TCP or Unix. Reads are one system call a
 // buffer, several buffers at once when the last read was full; writes are gathered and leave in one writev at the end of
 // the turn. TCP_NODELAY always. An abort is an RST (SO_LINGER 0), and an RST from the peer shows as LINK_FAILED with
-// WHY_ABORTED. The link owns the descriptor and its watch.
+// WHY_ABORTED, behind its end too, by the link's error and a wake. The link owns the descriptor and its watch.
 #pragma once
 #include "link/link.h"
 #include "link/tcp_rate.h"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Half-close and reset arrive as such at the other end, on every kind of forward."""
+import select
 import socket
 
 import pytest
@@ -47,6 +48,24 @@ def test_a_callers_reset_reaches_the_target(shared, relay, ways, echoing, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_reset_behind_an_end_reaches_the_other_end(shared, relay, kind):
+    """Although neither has anything to send any more."""
+    def quiet(server, s):
+        server.seen.put(recv_to_end(s))
+        poll = select.poll()
+        poll.register(s, 0)  # errors alone: no read tells them, and nothing is written
+        server.seen.put(poll.poll(60_000) and "reset")
+
+    server = shared.server(quiet)
+    s = connect(Ways(shared, relay, server).at[kind])
+    s.sendall(b"x")
+    s.shutdown(socket.SHUT_WR)
+    assert server.next() == b"x"
+    abort(s)
+    assert server.next() == "reset"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_targets_reset_reaches_the_caller(shared, relay, kind):
     way = Ways(shared, relay, shared.server(reset_after_first)).at[kind]
     with connect(way) as s:
@@ -72,7 +91,6 @@ def test_a_target_that_never_reads_holds_back_its_caller(shared, relay):
         s.setblocking(False)
         sent = 0
         with pytest.raises(BlockingIOError):
-            import select
             while True:
                 if not select.select([], [s], [], 3)[1]:
                     raise BlockingIOError

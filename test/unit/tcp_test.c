@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,6 +192,74 @@ static void an_abort_is_a_reset_and_comes_as_one(void **state)
     assert_int_equal(recv_it(&s, &b), LINK_FAILED);
     assert_int_equal(s.top->err.why, WHY_ABORTED);
     single_fini(&s);
+    worker_fini(&w);
+}
+
+// Back when the reset has reached the link's socket.
+static void reset_now(struct single *s, int fd)
+{
+    static const struct linger now = {1, 0};
+    struct pollfd p = {.fd = tcp_fd(s->top)};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    close(fd);
+    assert_int_equal(poll(&p, 1, DRIVE_GUARD_S * 1000), 1);
+    assert_true(p.revents & POLLERR);
+}
+
+// Told at once although nothing is sent and every read says "end".
+static void a_reset_behind_the_peers_end_is_told(void **state)
+{
+    struct worker w;
+    struct single s;
+    struct buf *b;
+    worker_init(&w, 0, 1);
+    for (int early = 0; early < 2; early++) { // the end was read before the reset came, or both are there at once
+        int fd = dialled(&s, &w, 0);
+        assert_int_equal(write(fd, "x", 1), 1);
+        assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        if (early)
+            reset_now(&s, fd);
+        assert_int_equal(recv_it(&s, &b), LINK_OK);
+        buf_put(b);
+        if (!early) {
+            assert_int_equal(recv_it(&s, &b), LINK_END);
+            drive_settle(&w);
+            s.news = false;
+            reset_now(&s, fd);
+            drive_settle(&w);
+            assert_true(s.news);
+        }
+        assert_int_equal(recv_it(&s, &b), LINK_FAILED);
+        assert_int_equal(s.top->err.why, WHY_ABORTED);
+        assert_true(link_room(s.top) > 0);
+        single_fini(&s);
+    }
+    worker_fini(&w);
+}
+
+static void both_ends_are_no_failure(void **state)
+{
+    struct worker w;
+    struct single s;
+    struct buf *b;
+    worker_init(&w, 0, 1);
+    for (int ours_first = 0; ours_first < 2; ours_first++) {
+        int fd = dialled(&s, &w, 0);
+        if (ours_first) {
+            link_shut(s.top, SHUT_END);
+            drive_settle(&w);
+        }
+        close(fd);
+        assert_int_equal(recv_it(&s, &b), LINK_END);
+        if (!ours_first)
+            link_shut(s.top, SHUT_END);
+        while (link_room(s.top) == 0)
+            wait_news(&s);
+        drive_settle(&w);
+        assert_false(err_is(&s.top->err));
+        assert_int_equal(link_recv(s.top, &b), LINK_END);
+        single_fini(&s);
+    }
     worker_fini(&w);
 }
 
@@ -422,6 +491,8 @@ int main(void)
         cmocka_unit_test(closing_while_connecting_is_legal),
         cmocka_unit_test(half_close_keeps_the_other_half),
         cmocka_unit_test(an_abort_is_a_reset_and_comes_as_one),
+        cmocka_unit_test(a_reset_behind_the_peers_end_is_told),
+        cmocka_unit_test(both_ends_are_no_failure),
         cmocka_unit_test(a_write_that_fails_shows_after_what_can_still_be_read),
         cmocka_unit_test(a_slow_reader_takes_the_room_and_gives_it_back),
         cmocka_unit_test(reads_have_room_in_front_and_carriers_read_several),
