@@ -284,6 +284,7 @@ void agent_tell_ready(struct agent *a)
     bool told = o && json_dumpfd(o, fd, JSON_COMPACT) == 0 && write(fd, "\n", 1) == 1;
     if (!told)
         log_event(LOG_WARN, "nobody reads the ready descriptor", LN("fd", fd));
-    close(fd);
+    if (fd > STDERR_FILENO)
+        close(fd);
     json_decref(o);
 }

@@ -115,12 +115,13 @@ static int parse_forwards(const struct options *o, struct parsed *p, struct err 
 static int parse(struct options *o, const char *state, struct parsed *p, struct err *e)
 {
     static const char *const seal[] = {"auto", "always", "never", NULL};
-    uint64_t idle = 60000, comeback = RANK_COMEBACK_MS, drain = AGENT_DRAIN_MS, ready = 0, carriers = 1;
+    uint64_t idle = 60000, comeback = RANK_COMEBACK_MS, drain = AGENT_DRAIN_MS, carriers = 1;
     unsigned which_seal = AGENT_SEAL_AUTO;
+    p->a.ready_fd = -1;
     if (connect_parse(o, &p->connect, e) < 0 || parse_forwards(o, p, e) < 0 ||
         rules_parse(o, "allow", &p->allows, e) < 0 || options_ms(o, "udp-idle", &idle, e) < 0 ||
         options_ms(o, "comeback", &comeback, e) < 0 || options_ms(o, "drain", &drain, e) < 0 ||
-        options_number(o, "ready-fd", 0, 65535, &ready, e) < 0 || options_word(o, "seal", seal, &which_seal, e) < 0 ||
+        options_descriptor(o, "ready-fd", &p->a.ready_fd, e) < 0 || options_word(o, "seal", seal, &which_seal, e) < 0 ||
         options_number(o, "carriers", 1, AGENT_CARRIERS_MAX, &carriers, e) < 0)
         return -1;
     if (idle < 1000 || idle > 86400000)
@@ -133,7 +134,6 @@ static int parse(struct options *o, const char *state, struct parsed *p, struct 
     p->a.allow_count = p->allows.count;
     p->a.socks_login = options_get(o, "socks-login");
     p->a.once = options_has(o, "once") || p->a.stdio;
-    p->a.ready_fd = options_has(o, "ready-fd") ? (int)ready : -1;
     p->a.udp_idle_ms = (uint32_t)idle;
     p->a.comeback_ms = (uint32_t)comeback;
     p->a.drain_ms = (uint32_t)drain;

@@ -60,6 +60,8 @@ const char *options_get(const struct options *o, const char *name);
 int options_ms(const struct options *o, const char *name, uint64_t *out, struct err *e);    // 500ms 60s 15m 2h 7d; bare: s
 int options_size(const struct options *o, const char *name, size_t *out, struct err *e);    // 4096 256M 2GiB
 int options_number(const struct options *o, const char *name, uint64_t min, uint64_t max, uint64_t *out, struct err *e);
+// A descriptor that whoever started us has left open; no child of ours gets it. One that is not open would be one of our own later.
+int options_descriptor(const struct options *o, const char *name, int *out, struct err *e);
 // The index of the value among `words`, NULL-ended.
 int options_word(const struct options *o, const char *name, const char *const *words, unsigned *out, struct err *e);
 // An error about one value: "PLACE: fmt"; returns -1.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Typed readers of option values, and the search for the word that was meant.
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "cmd/options.h"
 
 struct unit {
@@ -90,6 +92,22 @@ int options_number(const struct options *o, const char *name, uint64_t min, uint
     if (v && (!parse_unit(v->text, none, 1, out) || *out < min || *out > max))
         return options_bad(v, e, "\"%.60s\" is no number from %llu to %llu", v->text, (unsigned long long)min,
                            (unsigned long long)max);
+    return 0;
+}
+
+int options_descriptor(const struct options *o, const char *name, int *out, struct err *e)
+{
+    const struct option_value *v = last(o, name);
+    uint64_t fd = 0;
+    if (!v)
+        return 0;
+    if (options_number(o, name, 0, 65535, &fd, e) < 0)
+        return -1;
+    if (fcntl((int)fd, F_GETFD) < 0)
+        return options_bad(v, e, "descriptor %d is not open", (int)fd);
+    if (fd > STDERR_FILENO)
+        fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+    *out = (int)fd;
     return 0;
 }
 

@@ -155,13 +155,14 @@ static int parse_limits(const struct options *o, struct relay_options *r, struct
 {
     static const char *const peel[] = {"auto", "never", NULL};
     unsigned which = 0;
-    uint64_t park = 60000, idle = 60000, drain = 30000, ready = 0, mss = 0;
+    uint64_t park = 60000, idle = 60000, drain = 30000, mss = 0;
+    r->ready_fd = -1;
     r->memory_agent = 256u << 20;
     r->memory = machine_quarter(SIZE_MAX);
     if (options_word(o, "peel", peel, &which, e) < 0 || options_ms(o, "park", &park, e) < 0 ||
         options_ms(o, "udp-idle", &idle, e) < 0 || options_ms(o, "drain", &drain, e) < 0 ||
         options_size(o, "memory", &r->memory, e) < 0 || options_size(o, "memory-agent", &r->memory_agent, e) < 0 ||
-        options_number(o, "mss", 536, 1460, &mss, e) < 0 || options_number(o, "ready-fd", 0, 65535, &ready, e) < 0)
+        options_number(o, "mss", 536, 1460, &mss, e) < 0 || options_descriptor(o, "ready-fd", &r->ready_fd, e) < 0)
         return -1;
     const uint64_t day = 86400000;
     if (park > day || drain > day || idle > day || idle < 1000)
@@ -170,7 +171,6 @@ static int parse_limits(const struct options *o, struct relay_options *r, struct
                        "--udp-idle starts at 1s");
     if (r->memory < RELAY_MEMORY_MIN || r->memory_agent < RELAY_MEMORY_MIN)
         return err_set(e, ERR_USAGE, WHY_NONE, "culvert relay: --memory and --memory-agent start at 4M");
-    r->ready_fd = options_has(o, "ready-fd") ? (int)ready : -1;
     r->peel_never = which == 1;
     r->mss = (uint16_t)mss;
     r->park_ms = (uint32_t)park;

@@ -185,7 +185,8 @@ static void tell_ready(const struct relay *r)
     if (len >= 0)
         free(line);
     free(text);
-    close(r->o->ready_fd);
+    if (r->o->ready_fd > STDERR_FILENO)
+        close(r->o->ready_fd);
     json_decref(o);
 }
 

@@ -33,7 +33,8 @@ USAGE = [
     (["agent", "--udp-idle", "soon", "-D", "0"], "soon"),
     (["agent", "--outer", "perhaps", "-D", "0"], "perhaps"),
     (["agent", "--ready-fd", "x", "-D", "0"], "x"),
-    (["agent", "--ready-fd", "99", "-D", "0"], "99"),
+    (["agent", "--ready-fd", "99", "-D", "0"], "descriptor 99 is not open"),
+    (["relay", "--ready-fd", "99"], "descriptor 99 is not open"),
     (["relay", "--listen", "0:0:0"], "0:0:0"),
     (["relay", "--drain", "-1s"], "-1s"),
     (["relay", "--memory", "lots"], "lots"),
@@ -178,3 +179,13 @@ def test_an_agent_without_anything_to_do(tmp_path):
     agent = Agent(CHECKED, tmp_path)
     done = agent.run("agent")
     assert done.returncode == 2
+
+
+def test_the_ready_line_leaves_a_standard_descriptor_open(world):
+    relay = world.relay(flags=["--ready-fd", "2"])
+    agent = world.joined(relay)
+    agent.start(["--ready-fd", "2", "-L", "0:127.0.0.1:1"], wait=False)  # the last one counts
+    agent.proc.wait_for("the ready line", lambda: '"forwards":' in agent.log.read_text())
+    for end in (agent, relay):
+        assert end.stop() == 0
+        assert "{" in end.log.read_text() and "drain" in end.log.read_text().rpartition("}")[2]

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@ static const struct option agent_options[] = {
     {"drain", 0, "TIME", 0, "patience"},
     {"memory", 0, "SIZE", 0, "memory"},
     {"peel", 0, "auto|never", 0, "peel"},
+    {"ready-fd", 0, "N", OPT_ARGV, "descriptor"},
     {NULL},
 };
 static const struct option *const agent_tables[] = {agent_options, connect_options, NULL};
@@ -260,6 +262,38 @@ static void test_typed_values(void **state)
     err_fini(&e);
 }
 
+static void test_a_descriptor_must_be_open(void **state)
+{
+    struct options o = {0};
+    struct err e = ERR_INIT;
+    char line[64], want[96];
+    int fds[2], fd = -1;
+    assert_int_equal(pipe(fds), 0);
+    snprintf(line, sizeof line, "agent --ready-fd %d", fds[1]);
+    assert_int_equal(parse(&o, &e, line), 0);
+    assert_int_equal(options_descriptor(&o, "ready-fd", &fd, &e), 0);
+    assert_int_equal(fd, fds[1]);
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    close(fds[0]);
+    close(fds[1]);
+    assert_int_equal(options_descriptor(&o, "ready-fd", &fd, &e), -1);
+    assert_int_equal(e.kind, ERR_USAGE);
+    snprintf(want, sizeof want, "--ready-fd %d: descriptor %d is not open", fds[1], fds[1]);
+    assert_string_equal(err_text(&e), want);
+    options_fini(&o);
+    assert_int_equal(parse(&o, &e, "agent --ready-fd 2"), 0);
+    int flags = fcntl(2, F_GETFD);
+    assert_int_equal(options_descriptor(&o, "ready-fd", &fd, &e), 0);
+    assert_int_equal(fcntl(2, F_GETFD), flags); // our children's too
+    options_fini(&o);
+    fd = -1;
+    assert_int_equal(parse(&o, &e, "agent"), 0);
+    assert_int_equal(options_descriptor(&o, "ready-fd", &fd, &e), 0);
+    assert_int_equal(fd, -1);
+    options_fini(&o);
+    err_fini(&e);
+}
+
 static void test_help_shows_every_option_and_the_example(void **state)
 {
     char *text = NULL;
@@ -289,6 +323,7 @@ int main(void)
         cmocka_unit_test(test_a_file_of_zeros_is_refused),
         cmocka_unit_test(test_a_missing_file),
         cmocka_unit_test(test_typed_values),
+        cmocka_unit_test(test_a_descriptor_must_be_open),
         cmocka_unit_test(test_help_shows_every_option_and_the_example),
     };
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
