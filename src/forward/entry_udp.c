@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // UDP callers of an entry: one flow for each source address, found by hash. The table has a fixed size and a seed of its own,
 // because sources are chosen by strangers; a caller beyond the bound is dropped and counted until others have idled out.
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/log.h"
@@ -162,16 +163,17 @@ static void close_socks(struct entry *en)
 static int open_socks(struct entry *en, struct err *e)
 {
     for (size_t i = 0; i < en->o.count; i++) {
-        struct entry_sock *es = &en->socks[i];
+        struct entry_sock *es = &en->socks[en->sock_count];
         struct addr at = en->o.at[i];
-        if (i > 0 && addr_port(&at) == 0)
+        if (en->sock_count > 0 && addr_port(&at) == 0)
             addr_set_port(&at, addr_port(&en->socks[0].sock.local));
         es->en = en;
-        if (udp_sock_bind(&es->sock, &en->fw->udp, &at, en->o.dual, on_dgram, e) < 0) {
+        if (udp_sock_bind(&es->sock, &en->fw->udp, &at, en->o.dual, on_dgram, e) == 0) {
+            en->sock_count++;
+        } else if (!listen_may_skip(en->o.at, en->o.count, i, errno)) {
             close_socks(en);
             return -1;
         }
-        en->sock_count++;
     }
     return 0;
 }

@@ -118,9 +118,22 @@ int listen_socket(const struct addr *at, int type, bool dual, struct err *e)
         addr_parse_ip(&any, "0.0.0.0", addr_port(at));
         fd = bind_one(&any, type, false);
     }
-    if (fd < 0)
-        err_errno(e, errno, "listen %s", addr_text(at, text));
+    if (fd < 0) {
+        int errnum = errno;
+        err_errno(e, errnum, "listen %s", addr_text(at, text));
+        errno = errnum;
+    }
     return fd;
+}
+
+bool listen_may_skip(const struct addr *at, size_t count, size_t i, int errnum)
+{
+    if (at[i].sa.sa_family != AF_INET6 || !no_ipv6(errnum))
+        return false;
+    for (size_t k = 0; k < count; k++)
+        if (at[k].sa.sa_family == AF_INET)
+            return true;
+    return false;
 }
 
 static void read_local(int fd, struct addr *out)
@@ -272,8 +285,10 @@ static int open_place(struct listener *l, const struct addr *at, bool dual, stru
     p->fd = fd;
     tcp_set_options(fd, l->flags);
     if (listen(fd, LISTEN_BACKLOG) < 0 || !(p->watch = watch_new(l->w, fd, on_readable, p))) {
-        err_errno(e, errno, "listen %s", addr_text(at, text));
+        int errnum = errno;
+        err_errno(e, errnum, "listen %s", addr_text(at, text));
         close(fd);
+        errno = errnum;
         return -1;
     }
     read_local(fd, &p->at);
@@ -306,9 +321,9 @@ static int open_places(struct listener *l, const struct listen_options *o, struc
 {
     for (size_t i = 0; i < o->count; i++) {
         struct addr at = o->at[i];
-        if (i > 0 && addr_port(&at) == 0)
+        if (l->count > 0 && addr_port(&at) == 0)
             addr_set_port(&at, addr_port(&l->places[0].at));
-        if (open_place(l, &at, o->dual, e) < 0) {
+        if (open_place(l, &at, o->dual, e) < 0 && !listen_may_skip(o->at, o->count, i, errno)) {
             close_places(l);
             return -1;
         }

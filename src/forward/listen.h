@@ -25,7 +25,7 @@ struct listener;
 typedef void listen_fn(void *owner, struct link *link, const struct addr *peer);
 
 struct listen_options {
-    const struct addr *at; // copied; with port 0 the first one's choice is tried for the others too
+    const struct addr *at; // copied; with port 0 the first one's choice is tried for the others too; see listen_may_skip
     size_t count;
     bool dual;             // "::" takes IPv4 as well, and 0.0.0.0 stands in where there is no IPv6 (spec "*")
     int flags;             // for tcp_take
@@ -47,5 +47,7 @@ void listener_pause(struct listener *l, bool paused); // the owner's own limit; 
 const struct addr *listener_addr(const struct listener *l, size_t i); // as bound, with its port; NULL: no such one
 const struct listen_stats *listener_stats(const struct listener *l);
 
-// Shared with the UDP side: a bound, non-blocking socket of `type`, or -1 with *e set ("listen 127.0.0.1:53: …").
+// Shared with the UDP side: a bound, non-blocking socket of `type`, or -1 with *e ("listen 127.0.0.1:53: …") and errno set.
 int listen_socket(const struct addr *at, int type, bool dual, struct err *e);
+// at[i] could not be had because of `errnum`: true where that is IPv6, which is not here, and IPv4 stands beside it.
+bool listen_may_skip(const struct addr *at, size_t count, size_t i, int errnum);

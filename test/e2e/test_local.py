@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from testenv.net import ask, connect, greet, pattern_bytes, recv_exactly, recv_to_end
+from testenv import netns
+from testenv.net import ask, ask_udp, connect, greet, pattern_bytes, recv_exactly, recv_to_end, udp
 from testenv.proc import free_port, wait_for
 from testenv.programs import Iperf3, Sshd, WebServer
 
@@ -115,3 +116,24 @@ def test_a_busy_port_is_told_in_one_line(shared, relay, target):
         done = agent.run("agent", *agent.trust(), "--once", "-L", f"{port}:{target.at}")
     assert done.returncode in (1, 2)
     assert str(port) in done.stderr and "in use" in done.stderr
+
+
+@pytest.mark.skipif(not netns.usable(), reason="needs root and nft")
+def test_localhost_where_there_is_no_ipv6(world):
+    with world.add(netns.Namespace()):
+        with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "w") as f:
+            f.write("1")
+        port, target, udp_target = free_port(), world.server(), world.udp_echo()
+        relay = world.relay(port=port, listen=["--listen", f"localhost:{port}"])
+        agent = world.joined(relay, invite_flags=["--allow-listen", "localhost:*", "--allow-listen", "localhost:*/udp"])
+        agent.start(["-L", f"localhost:0:{target.at}", "-R", f"localhost:0:{target.at}", "-D", "localhost:0",
+                     "-L", f"localhost:0:{udp_target.at}/udp", "-R", f"localhost:0:{udp_target.at}/udp"])
+        ways = {(row["kind"], row["udp"]): row["at"] for row in agent.forwards()}
+        assert len(ways) == 5
+        for (kind, is_udp), at in ways.items():
+            assert at.startswith("127.0.0.1:")
+            if is_udp == "yes":
+                with udp(at) as u:
+                    assert ask_udp(u, b"here")[0] == b"here"
+            elif kind != "socks":
+                assert ask(at, b"here") == b"here"

@@ -117,6 +117,33 @@ static void test_localhost_port_0(void **state)
     assert_false(listen_addrs(&s, at, &count, &dual));
 }
 
+// An address of documentation is nowhere local: the kernel says what it says where there is no IPv6.
+static void test_ipv6_that_is_not_here(void **state)
+{
+    struct err e = ERR_INIT;
+    struct addr at[2], only4;
+    addr_parse_ip(&only4, "127.0.0.1", 0);
+    for (int first = 0; first < 2; first++) {
+        struct run r;
+        run_init(&r);
+        at[!first] = only4;
+        addr_parse_ip(&at[first], "2001:db8::1", 0);
+        assert_non_null(open_at(&r, at, 2, false, &e));
+        assert_false(err_is(&e));
+        assert_true(addr_equal_host(listener_addr(r.l, 0), &only4));
+        assert_null(listener_addr(r.l, 1));
+        listener_close(r.l);
+        assert_null(open_at(&r, &at[first], 1, false, &e)); // alone it must be there
+        assert_non_null(strstr(err_text(&e), "listen [2001:db8::1]:0: Cannot assign requested address"));
+        err_fini(&e);
+        addr_parse_ip(&at[!first], "192.0.2.1", 0); // and so must IPv4
+        assert_null(open_at(&r, at, 2, false, &e));
+        assert_non_null(strstr(err_text(&e), "listen 192.0.2.1:0: "));
+        err_fini(&e);
+        worker_fini(&r.w);
+    }
+}
+
 static void test_unix(void **state)
 {
     struct run r;
@@ -216,7 +243,7 @@ static void test_no_descriptors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dual),          cmocka_unit_test(test_localhost_port_0),
+        cmocka_unit_test(test_dual),          cmocka_unit_test(test_localhost_port_0), cmocka_unit_test(test_ipv6_that_is_not_here),
         cmocka_unit_test(test_unix),          cmocka_unit_test(test_close_in_accept),
         cmocka_unit_test(test_no_descriptors),
     };
