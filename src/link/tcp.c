@@ -13,6 +13,7 @@
 #define READ_BUFS 16      // a read while data stream in: 256 KiB
 #define READ_BUFS_BLIND 4 // of a local socket whose reader does not say what it can pass on
 #define WRITE_BUFS 64
+#define TCP_FULL_MS 20    // between two tries where a Unix socket's queue of callers is full: no event tells when it is not
 
 struct tcp {
     struct link link;
@@ -24,6 +25,7 @@ struct tcp {
     struct bufq out; // TCP_QUEUE_MAX and one buffer at most
     struct tcp_rate rate; // of a carrier
     struct wake flush;
+    struct timer full; // TCP_FULL_MS, of a dial
     bool connected;
     bool readable;  // poll said so and no read has been short since
     bool is_bulk;   // the last read filled a buffer: the next one takes several
@@ -343,6 +345,7 @@ static void close_fd(struct tcp *t, bool reset)
 {
     static const struct linger now = {.l_onoff = 1, .l_linger = 0};
     wake_cancel(&t->flush);
+    timer_stop(t->link.w, &t->full);
     watch_free(t->watch);
     t->watch = NULL;
     if (t->fd < 0)
@@ -390,6 +393,32 @@ static const struct link_ops tcp_ops = {
     .fini = tcp_fini,
 };
 
+static void start_watch(struct tcp *t)
+{
+    t->watch = watch_edges(t->link.w, t->fd, on_poll, t);
+    if (!t->watch)
+        fail_errno(t, EBADF, "watch");
+}
+
+// The Unix way to say that the target is slow to accept. How long is waited is the owner's to say, as with TCP.
+static bool is_full_target(const struct tcp *t, int errnum)
+{
+    return t->to.sa.sa_family == AF_UNIX && errnum == EAGAIN;
+}
+
+static void on_full(struct timer *timer)
+{
+    struct tcp *t = container_of(timer, struct tcp, full);
+    if (connect(t->fd, &t->to.sa, t->to.len) == 0) {
+        start_watch(t);
+        finish_connect(t, false);
+    } else if (is_full_target(t, errno)) {
+        timer_set(t->link.w, timer, TCP_FULL_MS);
+    } else {
+        fail_send(t, errno, "connect to");
+    }
+}
+
 static struct tcp *tcp_new(struct worker *w, int fd, int flags)
 {
     struct tcp *t = calloc(1, sizeof(*t));
@@ -400,6 +429,7 @@ static struct tcp *tcp_new(struct worker *w, int fd, int flags)
     tcp_rate_init(&t->rate);
     t->flags = flags & (TCP_CARRIER | TCP_INHERITED);
     wake_init(&t->flush, on_flush);
+    timer_init(&t->full, on_full);
     if (flags & TCP_CARRIER)
         t->link.facts = calloc(1, sizeof(*t->link.facts));
     if (t->link.facts)
@@ -419,13 +449,6 @@ void tcp_set_options(int fd, int flags)
         setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss, sizeof(mss));
 }
 
-static void start_watch(struct tcp *t)
-{
-    t->watch = watch_edges(t->link.w, t->fd, on_poll, t);
-    if (!t->watch)
-        fail_errno(t, EBADF, "watch");
-}
-
 struct link *tcp_dial(struct worker *w, const struct addr *to, int flags)
 {
     struct tcp *t = tcp_new(w, -1, flags);
@@ -439,6 +462,9 @@ struct link *tcp_dial(struct worker *w, const struct addr *to, int flags)
     if (connect(t->fd, &to->sa, to->len) == 0) {
         t->connected = true;
         note_addresses(t);
+    } else if (is_full_target(t, errno)) {
+        timer_set(w, &t->full, TCP_FULL_MS);
+        return &t->link;
     } else if (errno != EINPROGRESS) {
         fail_errno(t, errno, "connect to");
         return &t->link;

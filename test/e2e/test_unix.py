@@ -7,7 +7,8 @@ import tempfile
 
 import pytest
 
-from testenv.net import ask, pattern_bytes
+from testenv.net import ask, connect, pattern_bytes, recv_to_end
+from testenv.proc import wait_for
 
 DATA = pattern_bytes(70_000)
 
@@ -84,6 +85,31 @@ def test_a_path_in_utf8_is_told_as_it_is(shared, relay, folder):
     agent = shared.joined(relay, "utf8").start(["-L", f"unix:{folder}/naïve:{shared.server().at}"])
     assert agent.at() == f"unix:{folder}/naïve"
     assert ask(agent.at(), DATA) == DATA
+
+
+def test_a_target_that_is_slow_to_accept_is_waited_for(shared, relay, folder):
+    path = f"{folder}/slow"
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.bind(path)
+        slow.listen(1)
+        first = []  # as many as the kernel takes
+        with pytest.raises(BlockingIOError):
+            while True:
+                first.append(socket.socket(socket.AF_UNIX))
+                first[-1].setblocking(False)
+                first[-1].connect(path)
+        agent = shared.joined(relay, "slow", allow=[f"unix:{path}"]).start(["-L", f"0:unix:{path}"])
+        with connect(agent.at()) as s:
+            s.sendall(b"patient")
+            s.shutdown(socket.SHUT_WR)
+            wait_for("the relay to dial", lambda: f"unix:{path}" in [row["to"] for row in relay.table("streams")])
+            slow.settimeout(30)
+            for waiting in first[:-1]:
+                waiting.close()
+                slow.accept()[0].close()
+            with slow.accept()[0] as target:
+                assert recv_to_end(target) == b"patient"
+        first[-1].close()
 
 
 def test_a_stale_socket_file_is_replaced(shared, relay, folder):

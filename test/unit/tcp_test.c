@@ -115,6 +115,52 @@ static void refusal_and_bad_addresses_say_why(void **state)
     worker_fini(&w);
 }
 
+// The kernel takes no caller more and does not say when it does: EAGAIN, where TCP would wait.
+static void a_unix_target_that_is_slow_to_accept_is_waited_for(void **state)
+{
+    struct worker w;
+    struct single s;
+    struct addr a;
+    char path[64];
+    worker_init(&w, 0, 1);
+    snprintf(path, sizeof(path), "/tmp/culvert-tcp-%d", getpid());
+    for (int end = 0; end < 3; end++) { // it accepts, it goes, we go
+        unlink(path);
+        assert_true(addr_unix(&a, path));
+        int l = socket(AF_UNIX, SOCK_STREAM, 0), first = socket(AF_UNIX, SOCK_STREAM, 0);
+        assert_int_equal(bind(l, &a.sa, a.len), 0);
+        assert_int_equal(listen(l, 0), 0);
+        assert_int_equal(connect(first, &a.sa, a.len), 0); // the one that the queue holds
+        single_init(&s, &w, tcp_dial(&w, &a, 0));
+        link_send(s.top, buf_copy(&w.pool, "early", 5));
+        assert_int_equal(link_open(s.top), LINK_AGAIN);
+        worker_poll(&w, true); // a try in vain
+        assert_int_equal(link_open(s.top), LINK_AGAIN);
+        if (end == 0) {
+            char text[8] = "";
+            close(accept(l, NULL, NULL));
+            assert_int_equal(open_it(&s), LINK_OK);
+            link_shut(s.top, SHUT_END);
+            while (link_room(s.top) == 0)
+                wait_news(&s);
+            int fd = accept(l, NULL, NULL);
+            assert_int_equal(recv(fd, text, 5, MSG_WAITALL), 5);
+            assert_string_equal(text, "early");
+            close(fd);
+        } else if (end == 1) {
+            close(l);
+            assert_int_equal(open_it(&s), LINK_FAILED);
+            assert_int_equal(s.top->err.why, WHY_REFUSED);
+        }
+        if (end != 1)
+            close(l);
+        single_fini(&s);
+        close(first);
+    }
+    unlink(path);
+    worker_fini(&w);
+}
+
 static void closing_while_connecting_is_legal(void **state)
 {
     struct worker w;
@@ -488,6 +534,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refusal_and_bad_addresses_say_why),
+        cmocka_unit_test(a_unix_target_that_is_slow_to_accept_is_waited_for),
         cmocka_unit_test(closing_while_connecting_is_legal),
         cmocka_unit_test(half_close_keeps_the_other_half),
         cmocka_unit_test(an_abort_is_a_reset_and_comes_as_one),
