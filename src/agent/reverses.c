@@ -36,13 +36,15 @@ void reverse_connect(void *owner, const struct conduit_ask *ask, const struct so
     conduit_to_target(&a->fw, ask, dest->host, dest->port, reverse_allows, a);
 }
 
-// Datagrams of an association come in where its connection did: at the relay, at a port of its choice.
+// Datagrams of an association come in where its connection did: at the relay, at a port of its choice. There "*" was bound as "::"
+// and takes IPv4 too.
 struct stream *reverse_listen(void *owner, const struct addr *at)
 {
     struct agent *a = owner;
     struct frame_open open = {.kind = OPEN_LISTEN_UDP};
     char host[ADDR_TEXT_MAX];
-    snprintf(open.host, sizeof(open.host), "%s", addr_host(at, host));
+    bool is_any = at->sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&at->in6.sin6_addr);
+    snprintf(open.host, sizeof(open.host), "%s", is_any ? "*" : addr_host(at, host));
     return session_open(agent_session(a), &open);
 }
 

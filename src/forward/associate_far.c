@@ -220,12 +220,24 @@ static bool is_over(struct link *l)
     return st != LINK_AGAIN;
 }
 
+// Where the caller sends to. An unspecified host means the one that it reached, and is told in the caller's own family.
+static void reply_bound(struct assoc *a)
+{
+    const struct addr *at = stream_bound(a->st);
+    struct addr any;
+    if (at && a->origin.sa.sa_family == AF_INET && at->sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&at->in6.sin6_addr)) {
+        addr_parse_ip(&any, "0.0.0.0", addr_port(at));
+        at = &any;
+    }
+    reply(a, SOCKS_OK, at);
+}
+
 static void on_wake(struct wake *wake)
 {
     struct assoc *a = container_of(wake, struct assoc, wake);
     enum link_status st = link_open(a->listener);
     if (!a->replied && st == LINK_OK)
-        reply(a, SOCKS_OK, stream_bound(a->st));
+        reply_bound(a);
     else if (!a->replied && st == LINK_FAILED)
         reply(a, socks_code(a->listener->err.why), NULL);
     if (is_over(a->caller) || (st == LINK_OK && is_over(a->listener))) // refused: the caller's end is waited for

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from testenv.net import Socks5, connect, pattern_bytes, recv_exactly, recv_to_end, udp
+from testenv.net import Socks5, ask_udp, connect, pattern_bytes, recv_exactly, recv_to_end, udp
 from testenv.proc import free_port, wait_for
 from testenv.programs import WebServer
 
@@ -185,6 +185,24 @@ def test_an_association_ends_with_its_connection(at, udp_target, here, there):
                 return True
     wait_for("the association to end", silent)
     assert agent.proc.alive()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_udp_associate_at_every_address_of_the_relay(shared, relay, udp_target, everywhere, host):
+    s = Socks5(f"{host}:{everywhere.port()}")
+    code, (bound, port) = s.request(3, "0.0.0.0", 0)
+    assert code == 0
+    assert bound == ("0.0.0.0" if host == "127.0.0.1" else "::")
+    with udp(f"{host}:{port}") as u:
+        data = Socks5.wrap("127.0.0.1", udp_target.port, b"from wherever")
+        assert ask_udp(u, data)[0] == data
+    s.close()
+
+
+@pytest.fixture(scope="module")
+def everywhere(shared, relay):
+    agent = shared.joined(relay, "everywhere", invite_flags=["--allow-listen", "*:0", "--allow-listen", "*:0/udp"])
+    return agent.start(["-R", "*:0", *[word for rule in ALLOW for word in ("--allow", rule)]])
 
 
 @pytest.fixture(scope="module")
