@@ -6,12 +6,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "forward/listen.h"
+#include "wire/frame.h"
 
 #define QUIET_MS 10000 // without a datagram: the memory goes back to the system
 #define SLOTS_SIZE ((size_t)UDP_BATCH * UDP_SLOT)
-#define DGRAM_LARGEST 65507
 
-struct udp_out { // a datagram waiting in the arena
+struct udp_waiting { // a datagram in the arena
     struct udp_sock *u;
     struct addr to;
     struct udp_via via;
@@ -100,7 +100,7 @@ static size_t fill(struct udp_io *io, size_t first, struct mmsghdr *msgs, struct
     struct udp_sock *u = io->out[first].u;
     size_t n = 0, i = first;
     for (; i < io->out_count && n < UDP_BATCH && io->out[i].u == u; i++, n++) {
-        struct udp_out *o = &io->out[i];
+        struct udp_waiting *o = &io->out[i];
         iov[n] = (struct iovec){.iov_base = io->arena + o->at, .iov_len = o->len};
         msgs[n] = (struct mmsghdr){.msg_hdr = {.msg_iov = &iov[n], .msg_iovlen = 1}};
         if (!u->connected) {
@@ -182,14 +182,14 @@ void udp_sock_send(struct udp_sock *u, const struct addr *to, const void *data, 
 void udp_sock_send_via(struct udp_sock *u, const struct addr *to, const struct udp_via *via, const void *data, size_t len)
 {
     struct udp_io *io = u->io;
-    if (u->fd < 0 || len > DGRAM_LARGEST) {
+    if (u->fd < 0 || len > DGRAM_MAX) {
         u->stats.out_dropped++;
         return;
     }
     use_memory(io);
     if (io->out_count == UDP_ARENA_DGRAMS || len > UDP_ARENA - io->arena_used)
         flush_all(io);
-    struct udp_out *o = &io->out[io->out_count++];
+    struct udp_waiting *o = &io->out[io->out_count++];
     o->u = u;
     o->at = (uint32_t)io->arena_used;
     o->len = (uint32_t)len;

@@ -22,7 +22,7 @@
 struct udp_io {
     struct worker *w;
     uint8_t *slots, *arena;
-    struct udp_out *out;
+    struct udp_waiting *out;
     size_t arena_used, out_count;
     struct wake flush;
     struct timer quiet;
