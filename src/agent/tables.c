@@ -15,6 +15,17 @@ static json_t *forward_row(const char *kind, const char *at, bool udp, const cha
                      forward_own_json(to), "state", state);
 }
 
+// As entry_counts says it; of SOCKS and HTTP callers the listener's, and what is unknown here is null.
+static json_t *counts_of(const struct local *l)
+{
+    const struct listen_stats *s;
+    if (l->entry)
+        return entry_counts(l->entry);
+    s = listener_stats(l->listener);
+    return json_pack("{s:I, s:I, s:n}", "callers", (json_int_t)s->accepted, "turned_away", (json_int_t)s->turned_away,
+                     "packets_dropped");
+}
+
 static void add_local(json_t *rows, const struct local *l)
 {
     char at[ADDR_TEXT_MAX];
@@ -23,8 +34,10 @@ static void add_local(json_t *rows, const struct local *l)
         a = l->entry ? entry_addr(l->entry, i) : l->listener ? listener_addr(l->listener, i) : NULL;
         if (!a)
             return;
-        json_array_append_new(rows, forward_row(l->http ? "http" : l->spec->socks ? "socks" : "local", addr_text(a, at), l->spec->udp,
-                                                l->spec->socks ? "" : l->dest, "up"));
+        json_t *row = forward_row(l->http ? "http" : l->spec->socks ? "socks" : "local", addr_text(a, at), l->spec->udp,
+                                  l->spec->socks ? "" : l->dest, "up");
+        json_object_update_new(row, counts_of(l));
+        json_array_append_new(rows, row);
     }
 }
 
@@ -36,8 +49,11 @@ static void add_reverse(json_t *rows, const struct reverse *r)
     if (!r->spec->socks)
         spec_dest_text(&r->spec->dest, to);
     spec_addr_text(&r->spec->listen, listen);
-    json_array_append_new(rows, forward_row("reverse", r->bound.len ? addr_text(&r->bound, at) : listen, r->spec->udp, to,
-                                            reverse_names[r->state]));
+    json_t *row = forward_row("reverse", r->bound.len ? addr_text(&r->bound, at) : listen, r->spec->udp, to,
+                              reverse_names[r->state]);
+    json_object_update_new(row, json_pack("{s:I, s:n, s:n}", "callers", (json_int_t)r->callers, "turned_away",
+                                          "packets_dropped")); // the rest is known at the relay
+    json_array_append_new(rows, row);
 }
 
 // In the order of the command line, -L, -D, -R: who reads it counts.
@@ -162,10 +178,12 @@ static json_t *session_row(const struct uplink *u)
     json_t *lanes = json_array();
     add_lanes(lanes, u, false);
     snprintf(id, sizeof(id), "%02x%02x%02x%02x", s->id[0], s->id[1], s->id[2], s->id[3]);
-    json_t *row = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "relay", relay_url_where(&u->relay.url, where), "session", id,
+    json_t *row = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "relay", relay_url_where(&u->relay.url, where), "session", id,
                             "state", uplink_is_up(u) ? "up" : s->has_birth ? "parked" : "new", "streams",
                             (json_int_t)s->stream_count, "resumed", (json_int_t)u->resumed, "streams_moved",
-                            (json_int_t)s->stats.moved, "bytes_replayed", (json_int_t)s->stats.replayed, "carriers", lanes);
+                            (json_int_t)s->stats.moved, "bytes_replayed", (json_int_t)s->stats.replayed, "packets_in",
+                            (json_int_t)s->stats.dgrams_in, "packets_out", (json_int_t)s->stats.dgrams_out,
+                            "packets_dropped", (json_int_t)session_dgrams_dropped(s), "carriers", lanes);
     if (u->ended_ms)
         json_object_set_new(row, "last_end", json_pack("{s:o, s:I, s:I}", "reason", forward_own_json(u->ended), "ago_ms",
                                                        (json_int_t)(u->w->now_ms - u->ended_ms), "repair_ms",
@@ -229,7 +247,7 @@ static json_t *session_json(const struct agent *a)
                      (json_int_t)s->refused, "reset", (json_int_t)s->reset, "bytes_in", (json_int_t)s->bytes_in,
                      "bytes_out", (json_int_t)s->bytes_out, "packets_in", (json_int_t)s->dgrams_in, "packets_out",
                      (json_int_t)s->dgrams_out, "packets_dropped",
-                     (json_int_t)(s->dgrams_dropped_full + s->dgrams_dropped_stale + s->dgrams_dropped_part), "replayed",
+                     (json_int_t)session_dgrams_dropped(&a->current->session), "replayed",
                      (json_int_t)s->replayed, "integrity_failures", (json_int_t)a->current->tampered);
 }
 

@@ -219,7 +219,8 @@ const struct command command_table = {
     .about =
         "Prints one table of the relay and agents that run with this --state folder. Exit status 3: none is running.\n"
         "At a relay, agents, their rules and invitations are listed whether it runs or not; an agent that is not connected\n"
-        "is away.",
+        "is away. In the table of forwards, callers are those that came in, turned-away those that found no session or no\n"
+        "descriptor, packets-dropped what was lost of its UDP there.",
     .examples = "  culvert table agents\n"
                 "  culvert table rules                     who may do what, as `culvert grant --drop` takes it back\n"
                 "  culvert table streams --watch\n"

@@ -17,7 +17,6 @@ struct assoc {
     struct addr origin;
     struct list flows;
     unsigned flow_count;
-    uint64_t dropped;
     bool over;
     struct grave grave;
 };
@@ -150,14 +149,16 @@ static void on_dgram(struct udp_sock *u, const struct addr *from, const uint8_t 
     struct socks_dest dest;
     size_t used;
     if (!is_caller(a, from) || !socks_udp_parse(data, len, &dest, &used) || dest.port == 0) {
-        a->dropped++;
+        a->s->fw->stats.dgrams_dropped++;
         return;
     }
     struct assoc_flow *f = find(a, &dest);
     if (!f)
         f = start(a, &dest);
-    if (!f || !flow_send(&f->flow, data + used, len - used))
-        a->dropped++;
+    if (f)
+        flow_send(&f->flow, data + used, len - used); // which counts its own
+    else
+        a->s->fw->stats.dgrams_dropped++;
 }
 
 // Life ---------------------------------------------------------------------------------------------------------

@@ -66,10 +66,12 @@ static void on_reply(struct udp_out *udp, const uint8_t *data, size_t len)
     struct out *o = container_of(udp, struct out, udp);
     uint8_t out[SOCKS_UDP_HEAD_MAX + DGRAM_MAX];
     size_t head = socks_udp_head(out, &udp->to);
-    if (len <= DGRAM_MAX - head) {
-        memcpy(out + head, data, len);
-        flow_send(&o->sender->flow, out, head + len);
+    if (len > DGRAM_MAX - head) {
+        flow_drop(&o->sender->flow);
+        return;
     }
+    memcpy(out + head, data, len);
+    flow_send(&o->sender->flow, out, head + len);
 }
 
 static struct out *find(struct sender *t, const struct socks_dest *dest)
@@ -133,7 +135,7 @@ static void deliver(struct flow *f, const uint8_t *data, size_t len)
     if (socks_udp_parse(data, len, &dest, &used) && dest.port != 0 && !(o = find(t, &dest)))
         o = start(t, &dest);
     if (!o || !udp_out_send(&o->udp, data + used, len - used))
-        f->dropped++;
+        flow_drop(f);
 }
 
 // Only the address that has associated is heard, and only one port of it: the one announced, or the first to send.

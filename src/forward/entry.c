@@ -76,12 +76,11 @@ const struct addr *entry_addr(const struct entry *en, size_t i)
     return en->o.udp ? entry_udp_addr(en, i) : listener_addr(en->listener, i);
 }
 
-json_t *entry_json(const struct entry *en)
+json_t *entry_counts(const struct entry *en)
 {
-    char at[ADDR_TEXT_MAX];
-    const struct addr *a = entry_addr(en, 0);
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "kind", en->o.kind, "listen", a ? addr_text(a, at) : "",
-                     "protocol", en->o.udp ? "udp" : a && a->sa.sa_family == AF_UNIX ? "unix" : "tcp", "to", en->dest,
-                     "callers", (json_int_t)en->callers, "turned_away", (json_int_t)en->turned_away, "flows",
-                     (json_int_t)en->flow_count, "packets_dropped", (json_int_t)en->dropped);
+    uint64_t away = en->turned_away, dropped = en->dropped + entry_udp_unsent(en);
+    if (en->listener)
+        away += listener_stats(en->listener)->turned_away;
+    return json_pack("{s:I, s:I, s:I}", "callers", (json_int_t)en->callers, "turned_away", (json_int_t)away,
+                     "packets_dropped", (json_int_t)dropped);
 }

@@ -30,3 +30,5 @@ struct entry_options {
 struct entry *entry_open(struct forward *fw, const struct entry_options *o, struct err *e); // NULL with *e set
 void entry_close(struct entry *en); // NULL is allowed; no on_caller comes any more
 const struct addr *entry_addr(const struct entry *en, size_t i); // as bound, with its port; NULL: no such one
+// For its rows in a table: callers and turned_away at all its addresses, packets_dropped either way. New reference.
+json_t *entry_counts(const struct entry *en);

@@ -141,8 +141,10 @@ static void on_dgram(struct udp_sock *u, const struct addr *from, const uint8_t 
     struct entry_flow *ef = find(en, u, from);
     if (!ef)
         ef = start(en, u, from);
-    if (!ef || !flow_send(&ef->flow, data, len))
-        en->dropped++;
+    if (ef && flow_send(&ef->flow, data, len))
+        return;
+    en->dropped++;
+    en->fw->stats.dgrams_dropped += !ef; // a flow counts its own
 }
 
 // A socket and whose it is: sockets are an array of these.
@@ -208,4 +210,12 @@ void entry_udp_close(struct entry *en)
 const struct addr *entry_udp_addr(const struct entry *en, size_t i)
 {
     return i < en->sock_count ? &en->socks[i].sock.local : NULL;
+}
+
+uint64_t entry_udp_unsent(const struct entry *en)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < en->sock_count; i++)
+        n += en->socks[i].sock.stats.unsent;
+    return n;
 }

@@ -27,13 +27,17 @@ static void end(struct flow *f, const struct err *err)
     err_fini(&why);
 }
 
+void flow_drop(struct flow *f)
+{
+    f->dropped++;
+    f->fw->stats.dgrams_dropped++;
+}
+
 static void pass_held(void *ctx, const void *data, size_t len)
 {
     struct flow *f = ctx;
-    if (flow_seal_send(f->seal, f->st, data, len))
-        return;
-    f->dropped++;
-    f->fw->stats.dgrams_dropped++;
+    if (!flow_seal_send(f->seal, f->st, data, len))
+        flow_drop(f);
 }
 
 // The link is open, perhaps for the first time. False: its owner has ended the flow.
@@ -108,8 +112,7 @@ static bool send_one(struct flow *f, const void *data, size_t len)
 bool flow_send(struct flow *f, const void *data, size_t len)
 {
     if (!f->st || !send_one(f, data, len)) {
-        f->dropped++;
-        f->fw->stats.dgrams_dropped++;
+        flow_drop(f);
         return false;
     }
     f->heard_ms = f->fw->w->now_ms;
@@ -154,8 +157,7 @@ void flow_on_dgram(struct session *s, struct stream *st, const uint8_t *data, si
         return;
     bool is_early = f->on_open && !f->up; // nobody was admitted yet
     if (f->seal && (is_early || !flow_seal_open(f->seal, plain, &len, data, len))) {
-        f->dropped++;
-        f->fw->stats.dgrams_dropped++;
+        flow_drop(f);
         return;
     }
     data = f->seal ? plain : data;

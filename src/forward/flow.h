@@ -29,6 +29,7 @@ struct flow {
 // then the stream is refused or reset and nothing is called.
 bool flow_start(struct flow *f, struct forward *fw, struct stream *st, const char *dest);
 bool flow_send(struct flow *f, const void *data, size_t len); // into the session
+void flow_drop(struct flow *f); // counts a datagram that its owner could not pass on
 void flow_stop(struct flow *f); // closes the stream; no on_end; legal when over
 // Ends the flows that this end opened in s: the next datagram begins them anew, perhaps elsewhere.
 void flow_end_opened(struct forward *fw, const struct session *s);

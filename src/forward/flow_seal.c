@@ -55,6 +55,7 @@ void flow_seal_free(struct flow_seal *s)
 {
     if (!s)
         return;
+    s->fw->stats.dgrams_dropped += s->held_count;
     while (s->first)
         drop_first(s);
     seal_dgram_free(s->dgrams);

@@ -129,23 +129,15 @@ json_t *forward_flows_json(const struct forward *fw)
     return rows;
 }
 
-json_t *forward_entries_json(const struct forward *fw)
-{
-    json_t *rows = json_array();
-    list_each((struct list *)&fw->entries, it)
-        json_array_append_new(rows, entry_json(list_entry(it, struct entry, node)));
-    return rows;
-}
-
 json_t *forward_stats_json(const struct forward *fw)
 {
     const struct forward_stats *s = &fw->stats;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", //
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", //
                      "streams_open", (json_int_t)fw->conduit_count, "streams", (json_int_t)s->conduits, "streams_failed",
                      (json_int_t)s->conduits_failed, "streams_reset", (json_int_t)s->conduits_reset, "streams_over_limit",
                      (json_int_t)s->conduits_limited, "bytes_sent", (json_int_t)s->bytes_in, "bytes_received",
                      (json_int_t)s->bytes_out, "flows_open", (json_int_t)fw->flow_count, "flows", (json_int_t)s->flows,
                      "flows_failed", (json_int_t)s->flows_failed, "flows_over_limit", (json_int_t)s->flows_limited,
                      "flows_idled_out", (json_int_t)s->flows_idle, "packets", (json_int_t)(s->dgrams_in + s->dgrams_out),
-                     "packets_dropped", (json_int_t)s->dgrams_dropped);
+                     "packets_dropped", (json_int_t)s->dgrams_dropped, "packets_unsent", (json_int_t)fw->udp.unsent);
 }

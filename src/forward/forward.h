@@ -25,7 +25,8 @@ struct forward_stats {
     uint64_t conduits, conduits_failed, conduits_reset, conduits_limited; // all ever
     uint64_t bytes_in, bytes_out; // of finished conduits: from the caller, to the caller
     uint64_t flows, flows_failed, flows_limited, flows_idle;
-    uint64_t dgrams_in, dgrams_out, dgrams_dropped; // dropped here, not in the session
+    uint64_t dgrams_in, dgrams_out; // from the session, into it
+    uint64_t dgrams_dropped; // not passed on, either way; what a socket did not take is udp.unsent
 };
 
 struct seal_way;
@@ -62,5 +63,4 @@ json_t *forward_own_json(const char *text);
 // Snapshots for the tables, new references: arrays of objects.
 json_t *forward_streams_json(const struct forward *fw); // one a conduit
 json_t *forward_flows_json(const struct forward *fw);
-json_t *forward_entries_json(const struct forward *fw);
 json_t *forward_stats_json(const struct forward *fw);

@@ -26,9 +26,9 @@ struct entry {
     struct grave grave;
 };
 
-json_t *entry_json(const struct entry *en); // new reference
 int entry_udp_open(struct entry *en, struct err *e);
 void entry_udp_close(struct entry *en);
 const struct addr *entry_udp_addr(const struct entry *en, size_t i);
+uint64_t entry_udp_unsent(const struct entry *en); // see udp_stats
 
 void forward_sweep(struct forward *fw); // there are flows: look for idle ones

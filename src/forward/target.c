@@ -65,10 +65,8 @@ static void on_reply(struct udp_out *o, const uint8_t *data, size_t len)
 static void deliver(struct flow *f, const uint8_t *data, size_t len)
 {
     struct udp_target *t = container_of(f, struct udp_target, flow);
-    if (udp_out_send(&t->out, data, len))
-        return;
-    f->dropped++;
-    f->fw->stats.dgrams_dropped++;
+    if (!udp_out_send(&t->out, data, len))
+        flow_drop(f);
 }
 
 // The session may have ended while the name was resolved, and the policy's context with it.

@@ -114,6 +114,12 @@ static size_t fill(struct udp_io *io, size_t first, struct mmsghdr *msgs, struct
     return n;
 }
 
+static void lose(struct udp_sock *u, size_t n)
+{
+    u->stats.unsent += n;
+    u->io->unsent += n;
+}
+
 // An error of sendmmsg belongs to its first datagram (perhaps an ICMP answer to an earlier one): that one is lost, unless
 // it was such an answer, which reading the socket's error has cleared.
 static void send_batch(struct udp_sock *u, struct mmsghdr *msgs, size_t n)
@@ -125,7 +131,7 @@ static void send_batch(struct udp_sock *u, struct mmsghdr *msgs, size_t n)
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)) {
-            u->stats.out_dropped += n - at;
+            lose(u, n - at);
             return;
         }
         if (sent < 0 && again && errno == ECONNREFUSED) {
@@ -133,15 +139,12 @@ static void send_batch(struct udp_sock *u, struct mmsghdr *msgs, size_t n)
             continue;
         }
         if (sent <= 0) {
-            u->stats.out_dropped++;
+            lose(u, 1);
             at++;
             again = true;
             continue;
         }
-        for (size_t i = at; i < at + (size_t)sent; i++) {
-            u->stats.out++;
-            u->stats.out_bytes += msgs[i].msg_hdr.msg_iov->iov_len;
-        }
+        u->stats.out += (size_t)sent;
         at += (size_t)sent;
     }
 }
@@ -183,7 +186,7 @@ void udp_sock_send_via(struct udp_sock *u, const struct addr *to, const struct u
 {
     struct udp_io *io = u->io;
     if (u->fd < 0 || len > DGRAM_MAX) {
-        u->stats.out_dropped++;
+        lose(u, 1);
         return;
     }
     use_memory(io);
@@ -259,7 +262,6 @@ static bool hand_over(struct udp_sock *u, struct batch *b, int n)
         if (u->wild)
             get_via(&u->via, &b->msgs[i].msg_hdr);
         u->stats.in++;
-        u->stats.in_bytes += len;
         u->on_dgram(u, u->connected ? NULL : &from, u->io->slots + (size_t)i * UDP_SLOT, len);
     }
     if (alive)

@@ -27,12 +27,13 @@ struct udp_io {
     struct wake flush;
     struct timer quiet;
     bool used; // since the quiet timer last looked
+    uint64_t unsent; // of all sockets that ever were, see udp_stats
 };
 void udp_io_init(struct udp_io *io, struct worker *w);
 void udp_io_fini(struct udp_io *io); // all sockets must be closed
 
 struct udp_stats {
-    uint64_t in, out, in_bytes, out_bytes, out_dropped;
+    uint64_t in, out, unsent; // unsent: too long, no room in the socket, or the system refused
 };
 
 // Where a datagram came in, so that the answer leaves from there: a socket bound to all addresses would choose by route, and the

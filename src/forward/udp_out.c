@@ -108,6 +108,8 @@ void udp_out_stop(struct udp_out *o)
 {
     resolve_cancel(&o->resolve);
     udp_sock_close(&o->sock);
+    if (o->held_count)
+        o->fw->stats.dgrams_dropped += o->held_count;
     drop_held(o);
     o->ready = false;
 }

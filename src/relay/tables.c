@@ -62,10 +62,12 @@ static void add_session(const struct visit *v, json_t *rows)
     char id[9];
     session_text(v, id);
     add_carriers(v, carriers);
-    row = json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:o}", "agent", v->m->name, "session", id, "state",
+    row = json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "agent", v->m->name, "session", id, "state",
                     visit_is_up(v) ? "up" : "parked", "streams", (json_int_t)v->s.stream_count, "resumed",
                     (json_int_t)v->resumed, "streams_moved", (json_int_t)v->s.stats.moved, "bytes_replayed",
-                    (json_int_t)v->s.stats.replayed, "carriers", carriers)
+                    (json_int_t)v->s.stats.replayed, "packets_in", (json_int_t)v->s.stats.dgrams_in, "packets_out",
+                    (json_int_t)v->s.stats.dgrams_out, "packets_dropped", (json_int_t)session_dgrams_dropped(&v->s),
+                    "carriers", carriers)
               ?: json_object();
     if (v->ended_ms)
         json_object_set_new(row, "last_end", json_pack("{s:o,s:I}", "reason", forward_own_json(v->ended),
@@ -120,11 +122,14 @@ static void add_forwards(const struct visit *v, json_t *rows)
         char at[ADDR_TEXT_MAX];
         if (!l->entry)
             continue;
-        for (size_t i = 0; entry_addr(l->entry, i); i++)
-            json_array_append_new(rows, json_pack("{s:s,s:o,s:s,s:s,s:s,s:I}", "kind", "reverse", "at",
-                                                  forward_foreign_json(addr_text(entry_addr(l->entry, i), at)), "udp", l->udp ? "yes" : "no",
-                                                  "agent", v->m->name, "state", visit_is_up(v) ? "up" : "parked", "since",
-                                                  (json_int_t)l->since));
+        for (size_t i = 0; entry_addr(l->entry, i); i++) {
+            json_t *row = json_pack("{s:s,s:o,s:s,s:s,s:s,s:I}", "kind", "reverse", "at",
+                                    forward_foreign_json(addr_text(entry_addr(l->entry, i), at)), "udp", l->udp ? "yes" : "no",
+                                    "agent", v->m->name, "state", visit_is_up(v) ? "up" : "parked", "since",
+                                    (json_int_t)l->since);
+            json_object_update_new(row, entry_counts(l->entry));
+            json_array_append_new(rows, row);
+        }
     }
 }
 

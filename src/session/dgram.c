@@ -94,6 +94,11 @@ bool dgram_pass(struct stream *to, const struct frame_dgram *f)
     return true;
 }
 
+uint64_t session_dgrams_dropped(const struct session *s)
+{
+    return s->stats.dgrams_dropped_full + s->stats.dgrams_dropped_stale + s->stats.dgrams_dropped_part;
+}
+
 bool stream_send_dgram(struct stream *st, const void *data, size_t len)
 {
     if (!st->datagram || st->freed || st->rst || !st->s || st->asking || st->s->is_limbo)

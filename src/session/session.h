@@ -44,7 +44,8 @@ struct session_stats {
     uint64_t bytes_in, bytes_out;     // stream data and datagrams, new bytes only
     uint64_t frames_in, frames_out;
     uint64_t opened, refused, reset;  // streams
-    uint64_t dgrams_in, dgrams_out, dgrams_dropped_full, dgrams_dropped_stale, dgrams_dropped_part;
+    uint64_t dgrams_in, dgrams_out;   // whole ones
+    uint64_t dgrams_dropped_full, dgrams_dropped_stale, dgrams_dropped_part;
     uint64_t gap_dropped, known_trimmed, budget_dropped, replayed; // bytes
     uint64_t contradicted;       // what another agent said, which ended its stream at most
     uint64_t carriers_up, moved; // carriers that stood; streams that were moved to another one
@@ -100,6 +101,7 @@ uint32_t session_rtt_us(const struct session *s); // of its quickest carrier; 0:
 size_t session_held(const struct session *s); // bytes of the budget that its own streams hold; walks them
 // Takes every carrier away and tells their owners by on_output: they carry nothing any more.
 void session_detach(struct session *s);
+uint64_t session_dgrams_dropped(const struct session *s); // for whatever reason; of one in parts each part that was lost
 
 // Streams ------------------------------------------------------------------------------------------------------
 

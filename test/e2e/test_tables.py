@@ -45,6 +45,29 @@ def test_forwards_on_both_ends(relay, agent):
     assert agent.at(0, "reverse") in str(relay.table("forwards"))
 
 
+def test_forwards_count_their_callers(relay, agent):
+    def counts(end, at):
+        row, = [row for row in end.table("forwards") if row["at"] == at]
+        return row["callers"], row["turned_away"], row["packets_dropped"]
+    for end, at, stranger in ((agent, agent.at(0, "local"), connect), (relay, agent.at(0, "reverse"), connect),
+                              (agent, agent.at(1, "local"), udp)):
+        callers, turned_away, dropped = counts(end, at)
+        with stranger(at) as s:
+            s.send(b"abc")
+            assert s.recv(3) == b"abc"
+        assert counts(end, at) == (callers + 1, turned_away, dropped)
+
+
+def test_the_relay_tells_of_packets_for_each_session(relay, agent):
+    def packets():
+        row, = [row for row in relay.status()["sessions"] if row["agent"] == agent.name]
+        return row["packets_in"], row["packets_out"], row["packets_dropped"]
+    before = packets()
+    with udp(agent.at(1)) as s:
+        ask_udp(s, b"abc")
+    assert packets() == (before[0] + 1, before[1] + 1, 0)
+
+
 def test_streams_on_both_ends(relay, agent):
     with connect(agent.at(0, "local")) as s:
         s.sendall(b"abc")

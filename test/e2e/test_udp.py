@@ -71,6 +71,9 @@ def test_flows_are_bounded_and_counted(shared, relay, echoing):
     flows = agent.table("flows")
     assert 2500 < len(flows) <= 3072
     wait_for("a count of what was turned away", lambda: agent.status()["forwarding"]["flows_over_limit"] > 0)
+    row, = agent.table("forwards")
+    assert row["packets_dropped"] > 0 and row["callers"] >= len(flows)
+    assert agent.status()["forwarding"]["packets_dropped"] >= row["packets_dropped"]
 
 
 def test_udp_and_tcp_on_the_same_target(shared, relay, echoing):

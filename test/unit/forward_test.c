@@ -264,13 +264,22 @@ static void test_reset(void **state)
     world_free(x);
 }
 
-static void expect_reset(struct world *x)
+static struct entry *expect_reset(struct world *x)
 {
     char one[4];
     struct entry *en = enter(x, false, 0);
     call(x, entry_addr(en, 0), SOCK_STREAM);
     loop_until(&x->w, peek_all(x->fd, one, sizeof(one)) == -2);
     loop_until(&x->w, x->near.conduit_count == 0 && x->far.conduit_count == 0);
+    return en;
+}
+
+static json_int_t counted(const struct entry *en, const char *what)
+{
+    json_t *counts = entry_counts(en);
+    json_int_t n = json_integer_value(json_object_get(counts, what));
+    json_decref(counts);
+    return n;
 }
 
 static void test_refused(void **state)
@@ -287,7 +296,9 @@ static void test_denied(void **state)
 {
     struct world *x = world_new();
     x->deny = true;
-    expect_reset(x);
+    struct entry *en = expect_reset(x);
+    assert_int_equal(counted(en, "callers"), 1);
+    assert_int_equal(counted(en, "turned_away"), 0);
     assert_int_equal(x->echoes, 0);
     assert_int_equal(x->duo.agent.s.stats.refused, 1);
     world_free(x);
@@ -297,7 +308,9 @@ static void test_turned_away(void **state)
 {
     struct world *x = world_new();
     x->no_session = true;
-    expect_reset(x);
+    struct entry *en = expect_reset(x);
+    assert_int_equal(counted(en, "callers"), 0);
+    assert_int_equal(counted(en, "turned_away"), 1);
     assert_int_equal(x->duo.agent.s.stats.opened, 0);
     world_free(x);
 }
@@ -386,18 +399,13 @@ static void test_flow_sizes(void **state)
     }
     assert_int_equal(x->near.flow_count, 1);
     assert_int_equal(x->far.flow_count, 1);
+    assert_int_equal(counted(en, "callers"), 1);
     entry_close(en);
     loop_until(&x->w, x->near.flow_count == 0 && x->far.flow_count == 0);
     world_free(x);
 }
 
-static json_int_t dropped(const struct world *x)
-{
-    json_t *rows = forward_entries_json(&x->near);
-    json_int_t n = json_integer_value(json_object_get(json_array_get(rows, 0), "packets_dropped"));
-    json_decref(rows);
-    return n;
-}
+static json_int_t dropped(const struct entry *en) { return counted(en, "packets_dropped"); }
 
 // Replies go to their sender, callers beyond the bound are dropped and counted, and idle flows make room again.
 static void test_flow_bound(void **state)
@@ -417,7 +425,8 @@ static void test_flow_bound(void **state)
         }
     }
     x->fd = -1;
-    loop_until(&x->w, dropped(x) == 1);
+    loop_until(&x->w, dropped(en) == 1);
+    assert_int_equal(x->near.stats.dgrams_dropped, 1);
     assert_int_equal(x->near.flow_count, 2);
     x->near.udp_idle_ms = 100;
     list_each(&x->near.flows, it) list_entry(it, struct flow, node)->idle_ms = 100;
@@ -442,13 +451,13 @@ static void test_flow_room(void **state)
     call(x, entry_addr(en, 0), SOCK_DGRAM);
     x->near.flow_count += FORWARD_FLOWS_MAX;
     assert_int_equal(send(x->fd, "x", 1, 0), 1);
-    loop_until(&x->w, dropped(x) == 1);
+    loop_until(&x->w, dropped(en) == 1);
     assert_int_equal(s->stats.opened, 0);
     assert_int_equal(x->near.stats.flows_limited, 1);
     x->near.flow_count -= FORWARD_FLOWS_MAX;
     s->stream_count += ENTRY_FLOWS_MAX;
     assert_int_equal(send(x->fd, "x", 1, 0), 1);
-    loop_until(&x->w, dropped(x) == 2);
+    loop_until(&x->w, dropped(en) == 2);
     assert_int_equal(s->stats.opened, 0);
     s->stream_count -= 1;
     assert_int_equal(send(x->fd, "x", 1, 0), 1);
@@ -530,10 +539,24 @@ static void test_flow_held(void **state)
     entry_close(en);
     loop_until(&x->w, x->far.flow_count == 0);
     assert_int_equal(x->far.held_bytes, 0);
+    assert_int_equal(x->far.stats.dgrams_dropped, 80);
     for (int i = 0; i < 40; i++)
         close(fds[i]);
     x->fd = -1;
     close(silent);
+    world_free(x);
+}
+
+// What a socket does not take is counted with the forward, and told.
+static void test_unsent(void **state)
+{
+    struct world *x = world_new();
+    static const uint8_t none_is_so_long[DGRAM_MAX + 1];
+    udp_sock_send(&x->udp_target, &x->udp_target.local, none_is_so_long, sizeof(none_is_so_long));
+    json_t *stats = forward_stats_json(&x->far);
+    assert_int_equal(json_integer_value(json_object_get(stats, "packets_unsent")), 1);
+    assert_int_equal(json_integer_value(json_object_get(stats, "packets_dropped")), 0);
+    json_decref(stats);
     world_free(x);
 }
 
@@ -734,6 +757,7 @@ static void test_socks_udp(void **state)
     say(x->fd, m, n + 5);
     loop_until(&x->w, take_dgram(x->fd, back, sizeof(back)) == 15);
     assert_int_equal(x->udp_seen, 2);
+    assert_int_equal(x->near.stats.dgrams_dropped, 2); // the fragment and the stranger's
     close(tcp); // the association ends with its connection
     loop_until(&x->w, x->near.flow_count == 0 && x->far.flow_count == 0);
     world_free(x);
@@ -750,6 +774,7 @@ int main(void)
         cmocka_unit_test(test_flow_held),      cmocka_unit_test(test_flow_room),
         cmocka_unit_test(test_odd_names),      cmocka_unit_test(test_a_denied_name_is_not_resolved),
         cmocka_unit_test(test_unix_target_denied),
+        cmocka_unit_test(test_unsent),
         cmocka_unit_test(test_socks_connect),  cmocka_unit_test(test_socks_byte_by_byte_login),
         cmocka_unit_test(test_socks_refused),  cmocka_unit_test(test_socks_udp),
     };
