@@ -77,7 +77,8 @@ const struct command command_grant = {
     .args_max = 1,
     .summary = "change what an agent may do (at the relay)",
     .about = "Adds and takes back rules of an agent, named by its name or its key's pin. A running relay follows at\n"
-             "once; streams that are open stay, listeners and offers that are no longer allowed end.",
+             "once; streams that are open stay, listeners and offers that are no longer allowed end. '*:*' includes the\n"
+             "relay host's own public addresses, on all ports but the relay's, without its firewall in between.",
     .examples = "  culvert grant site7 --allow 10.1.2.4:22 --drop 10.1.2.3:22\n"
                 "  culvert grant site7 --allow-listen '*:8080' --allow-offer ssh\n",
     .tables = grant_tables,

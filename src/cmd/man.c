@@ -100,7 +100,8 @@ static const char notation[] =
     "         pac+URL, auto or none\n"
     "RULE     host:ports[/udp], unix:PATH or SERVICE@AGENT; host: a name, *.suffix,\n"
     "         an address, a CIDR range or *; ports: 22, 80-90 or *. Loopback,\n"
-    "         link-local and multicast addresses are only meant when written out\n";
+    "         link-local and multicast addresses are only meant when written out;\n"
+    "         the relay host's public ones, but for its own listeners, by any *\n";
 
 static const char signals[] =
     "HUP      reread certificates, policy and conf_proxy, ask for proxies again;\n"

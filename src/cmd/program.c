@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <openssl/crypto.h>
@@ -21,6 +22,7 @@ const struct option global_options[] = {
     {"verbose", 'v', NULL, OPT_MANY | OPT_ARGV, "say more; twice: trace"},
     {"quiet", 'q', NULL, OPT_ARGV, "say only what went wrong"},
     {"log", 0, "text|json|journal", 0, "form of the log on stderr"},
+    {"core-dumps", 0, NULL, 0, "let a crash write a core file, which has keys and passwords in it"},
     {"help", 'h', NULL, OPT_ARGV, "show this help"},
     {"version", 'V', NULL, OPT_ARGV, "show the version"},
     {NULL},
@@ -110,6 +112,23 @@ static int set_log(struct options *o, struct err *e)
     return 0;
 }
 
+// Linux gives a handler of core files (a core_pattern of "|…") all of the memory whatever the limit is, but for a limit of one byte.
+#ifdef __linux__
+#define CORE_MAX 1
+#else
+#define CORE_MAX 0
+#endif
+
+// What is in memory stays there when the program crashes. The helper processes inherit it.
+static void forbid_core_dumps(void)
+{
+    struct rlimit lim;
+    if (getrlimit(RLIMIT_CORE, &lim) < 0)
+        return;
+    lim.rlim_cur = lim.rlim_max < CORE_MAX ? lim.rlim_max : CORE_MAX;
+    setrlimit(RLIMIT_CORE, &lim);
+}
+
 int secret_read(const char *path, char *out, size_t max, struct err *e)
 {
     char *data = NULL;
@@ -159,6 +178,8 @@ static int run(struct options *o, int argc, char **argv, struct err *e)
     }
     if (options_environment(o, environ, e) < 0 || read_config(o, e) < 0 || set_log(o, e) < 0)
         return -1;
+    if (!options_has(o, "core-dumps"))
+        forbid_core_dumps();
     return o->command->run(o, e);
 }
 

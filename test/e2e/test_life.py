@@ -319,6 +319,24 @@ class TestUnauthenticated:
         assert works(agent.at())
 
 
+def any_core():
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+
+
+def test_a_crash_leaves_no_secrets_behind(world):
+    """Whoever starts it may allow core files; only --core-dumps does."""
+    relay = world.relay(preexec=any_core)
+    agent = world.joined(relay)
+    agent.start(preexec=any_core)
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    none = hard if hard in (0, 1) else 1  # one byte: no handler of core files is asked either
+    assert [resource.prlimit(end.proc.pid, resource.RLIMIT_CORE) for end in (relay, agent)] == [(none, hard)] * 2
+    agent.stop()
+    agent.start(preexec=any_core, global_flags=["--core-dumps"])
+    assert resource.prlimit(agent.proc.pid, resource.RLIMIT_CORE) == (hard, hard)
+
+
 def test_many_agents_and_sessions(world):
     relay = world.relay()
     server = world.server()
