@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from testenv import netns
 from testenv.net import (abort, ask, connect, echo, hold, pattern_bytes, recv_exactly, recv_to_end, reset_after_first,
                          source)
 from test_transfer import KINDS, Ways
@@ -47,15 +48,17 @@ def test_a_callers_reset_reaches_the_target(shared, relay, ways, echoing, kind):
     assert echoing.next() == "reset"
 
 
+def quiet(server, s):
+    """Hears its caller to the end, says nothing, and tells of a reset behind the end: no read does, and nothing is written."""
+    server.seen.put(recv_to_end(s))
+    poll = select.poll()
+    poll.register(s, 0)  # errors alone
+    server.seen.put(poll.poll(60_000) and "reset")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reset_behind_an_end_reaches_the_other_end(shared, relay, kind):
     """Although neither has anything to send any more."""
-    def quiet(server, s):
-        server.seen.put(recv_to_end(s))
-        poll = select.poll()
-        poll.register(s, 0)  # errors alone: no read tells them, and nothing is written
-        server.seen.put(poll.poll(60_000) and "reset")
-
     server = shared.server(quiet)
     s = connect(Ways(shared, relay, server).at[kind])
     s.sendall(b"x")
@@ -63,6 +66,23 @@ def test_a_reset_behind_an_end_reaches_the_other_end(shared, relay, kind):
     assert server.next() == b"x"
     abort(s)
     assert server.next() == "reset"
+
+
+@pytest.mark.skipif(not netns.usable(), reason="needs root and nft")
+def test_a_caller_that_vanished_behind_its_end_is_found_by_keepalive(world):
+    space = world.add(netns.Namespace())
+    with space:
+        for name, value in ("time", 1), ("intvl", 1), ("probes", 2):
+            with open(f"/proc/sys/net/ipv4/tcp_keepalive_{name}", "w") as f:
+                f.write(str(value))
+        server = world.server(quiet)
+        agent = world.agent(world.relay(), "-L", f"0:{server.at}")
+        with connect(agent.at()) as s:
+            s.sendall(b"x")
+            s.shutdown(socket.SHUT_WR)
+            assert server.next() == b"x"
+            space.drop(f"tcp sport {s.getsockname()[1]}")
+            assert server.next() == "reset"
 
 
 @pytest.mark.parametrize("kind", KINDS)
