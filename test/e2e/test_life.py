@@ -326,14 +326,15 @@ def any_core():
 
 def test_a_crash_leaves_no_secrets_behind(world):
     """Whoever starts it may allow core files; only --core-dumps does."""
-    relay = world.relay(preexec=any_core)
+    allowed = {"preexec": any_core, "env": {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":disable_coredump=0"}}
+    relay = world.relay(**allowed)
     agent, local = world.joined(relay), ["-L", f"0:{world.server().at}"]
-    agent.start(local, preexec=any_core)
+    agent.start(local, **allowed)
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
     none = hard if hard in (0, 1) else 1  # one byte: no handler of core files is asked either
     assert [resource.prlimit(end.proc.pid, resource.RLIMIT_CORE) for end in (relay, agent)] == [(none, hard)] * 2
     agent.stop()
-    agent.start(local, preexec=any_core, global_flags=["--core-dumps"])
+    agent.start(local, **allowed, global_flags=["--core-dumps"])
     assert resource.prlimit(agent.proc.pid, resource.RLIMIT_CORE) == (hard, hard)
 
 
