@@ -127,13 +127,29 @@ void agent_stop(struct agent *a, int status, const struct err *err)
 
 // --- signals
 
+// There is nothing to drain or to read again; once the relay has welcomed us, only our goodbye is cut short.
+static void end_join(struct agent *a, int signum)
+{
+    struct err e = ERR_INIT;
+    if (a->life != AGENT_RUNNING) {
+        stop(a);
+        return;
+    }
+    err_set(&e, ERR_FAILED, WHY_ABORTED, "not joined: ended by %s; the same invitation may be tried again",
+            signum == SIGHUP ? "SIGHUP" : signum == SIGINT ? "SIGINT" : "SIGTERM");
+    agent_stop(a, ERR_FAILED, &e);
+    err_fini(&e);
+}
+
 static void on_signal(uv_signal_t *h, int signum)
 {
     struct agent *a = h->data;
     worker_clock(&a->w);
-    if (signum == SIGHUP && !(a->o && a->o->stdio)) // ssh hangs up on its ProxyCommand when it is done
+    if (a->joining)
+        end_join(a, signum);
+    else if (signum == SIGHUP && !(a->o && a->o->stdio)) // ssh hangs up on its ProxyCommand when it is done
         relays_reload(a);
-    else if (a->life != AGENT_RUNNING || a->joining)
+    else if (a->life != AGENT_RUNNING)
         stop(a);
     else
         drain(a);

@@ -61,5 +61,5 @@ struct agent_options {
 
 int agent_run(const struct agent_options *o);
 // Presents the pairing's token and returns 0 once the relay has welcomed us and the state says so. `connect` may override
-// proxies, CA and so on; its relays are not looked at.
+// proxies, CA and so on; its relays are not looked at. HUP, INT and TERM end it with ERR_FAILED; it may be tried again.
 int agent_join(const char *state, const struct pairing *pairing, const struct agent_connect *connect);

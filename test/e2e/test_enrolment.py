@@ -2,14 +2,15 @@
 """invite, join, grant, revoke, explain: who gets in, who may what, and who is thrown out."""
 import json
 import re
+import signal
 import stat
 import subprocess
 
 import pytest
 
 from testenv.culvert import Agent, must
-from testenv.net import ask, connect, recv_exactly, recv_to_end
-from testenv.proc import wait_for
+from testenv.net import ask, connect, hold, recv_exactly, recv_to_end
+from testenv.proc import Proc, wait_for
 
 
 REFUSED = 5  # the relay says no: unknown, used, expired, revoked
@@ -265,6 +266,24 @@ def test_join_against_a_dead_relay_can_be_tried_again(world):
     done = join(agent, relay, pairing)
     assert done.returncode == 3 and str(relay.port) in done.stderr
     relay.start()
+    assert join(agent, relay, pairing).returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_join(world, number):
+    relay = world.relay()
+    agent = newcomer(world)
+    pairing = relay.invite("signalled")
+    relay.stop()
+    silent = world.server(hold, at=f"127.0.0.1:{relay.port}")
+    p = Proc([agent.program, "--state", agent.state, "join", pairing, "--ca", relay.ca], agent.folder / "join.log")
+    assert silent.next() == "open"
+    p.signal(number)
+    assert p.wait_exit() == 1
+    silent.stop()
+    relay.start()
+    lines = p.output().splitlines()
+    assert len(lines) == 1 and f"not joined: ended by {number.name}; the same invitation may be tried again" in lines[0]
     assert join(agent, relay, pairing).returncode == 0
 
 
