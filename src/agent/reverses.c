@@ -111,16 +111,20 @@ static struct reverse *find_listener(struct agent *a, const struct session *s, u
     return NULL;
 }
 
-// host is NAME@AGENT, or NAME alone.
-static struct reverse *find_offer(struct agent *a, const char *host)
+// host is NAME@AGENT, or NAME alone. One of the other kind is found where there is none of this one.
+static struct reverse *find_offer(struct agent *a, const char *host, bool udp)
 {
     size_t len = strcspn(host, "@");
+    struct reverse *other = NULL;
     for (size_t i = 0; i < a->reverse_count; i++) {
         struct reverse *r = &a->reverses[i];
-        if (r->offer && strlen(r->offer->name) == len && memcmp(r->offer->name, host, len) == 0)
+        if (!r->offer || strlen(r->offer->name) != len || memcmp(r->offer->name, host, len) != 0)
+            continue;
+        if (is_udp(r) == udp)
             return r;
+        other = r;
     }
-    return NULL;
+    return other;
 }
 
 void agent_on_open(struct session *s, struct stream *st, const struct frame_open *open)
@@ -130,7 +134,7 @@ void agent_on_open(struct session *s, struct stream *st, const struct frame_open
     if (open->kind == OPEN_ACCEPTED)
         r = find_listener(a, s, open->listener);
     else if (open->kind == OPEN_SERVICE)
-        r = find_offer(a, open->host);
+        r = find_offer(a, open->host, open->datagram);
     bool is_flow = open->kind == OPEN_ACCEPTED && open->datagram && a->reverse_socks;
     if (a->life != AGENT_RUNNING)
         refuse(st, WHY_LIMIT, open->host, "the agent is going down");
@@ -349,7 +353,7 @@ int reverses_init(struct agent *a, struct err *e)
             snprintf(r->what, sizeof(r->what), "-R %.290s%s", spec_addr_text(&r->spec->listen, text), r->spec->udp ? "/udp" : "");
         } else {
             r->offer = &o->offers[i - o->reverse_count];
-            snprintf(r->what, sizeof(r->what), "--offer %s", r->offer->name);
+            snprintf(r->what, sizeof(r->what), "--offer %s%s", r->offer->name, r->offer->udp ? "/udp" : "");
         }
     }
     return make_policy(a, e);

@@ -88,6 +88,16 @@ static void *parse_all(const struct options *o, const char *name, size_t size, p
     return items;
 }
 
+// A name may be offered for TCP and for UDP; which of two of one kind would be meant, nobody can know.
+static int check_offers(const struct options *o, const struct parsed *p, struct err *e)
+{
+    for (size_t i = 0; i < p->a.offer_count; i++)
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(p->offers[i].name, p->offers[k].name) && p->offers[i].udp == p->offers[k].udp)
+                return options_bad(options_nth(o, "offer", i), e, "the service %s is offered already", p->offers[i].name);
+    return 0;
+}
+
 static int parse_forwards(const struct options *o, struct parsed *p, struct err *e)
 {
     struct agent_options *a = &p->a;
@@ -101,7 +111,7 @@ static int parse_forwards(const struct options *o, struct parsed *p, struct err 
     a->socks = p->socks;
     a->https = p->https;
     a->offers = p->offers;
-    if (!p->offers)
+    if (!p->offers || check_offers(o, p, e) < 0)
         return -1;
     if (!options_has(o, "stdio"))
         return 0;

@@ -159,7 +159,7 @@ void listener_on(struct visit *v, struct stream *st, const struct frame_open *op
 void listeners_recheck(struct visit *v); // after a change of the policy
 void relay_tidy_soon(struct relay *r); // relay.c: a handshake has left its pages behind
 void relay_listener_end(struct relay_listener *l, enum err_why why);
-bool visit_offers(const struct visit *v, const char *service);
+bool visit_offers(const struct visit *v, const char *service, bool udp);
 
 // tables.c
 extern const struct control_ops relay_control_ops;

@@ -242,12 +242,12 @@ void listeners_recheck(struct visit *v)
     }
 }
 
-bool visit_offers(const struct visit *v, const char *service)
+bool visit_offers(const struct visit *v, const char *service, bool udp)
 {
     list_each((struct list *)&v->listeners, it)
     {
         const struct relay_listener *l = list_entry(it, struct relay_listener, node);
-        if (l->offer && !strcmp(l->host, service))
+        if (l->offer && l->udp == udp && !strcmp(l->host, service))
             return true;
     }
     return false;

@@ -70,6 +70,7 @@ static bool split_service(const char *host, char service[SPEC_NAME_MAX + 1], cha
 struct service_ask { // an OPEN of a service, understood
     char service[SPEC_NAME_MAX + 1], agent[SPEC_NAME_MAX + 1];
     uint8_t asker[PIN_SIZE], holder[PIN_SIZE]; // who opened the stream, who accepts it
+    bool udp;
     bool back; // the holder asks
 };
 
@@ -79,22 +80,28 @@ static struct visit *better(struct visit *best, struct visit *v)
     return !best || (!visit_is_up(best) && visit_is_up(v)) ? v : best;
 }
 
+static struct visit *best_offering(const struct member *m, const char *service, bool udp)
+{
+    struct visit *best = NULL;
+    list_each((struct list *)&m->visits, it)
+    {
+        struct visit *v = list_entry(it, struct visit, node);
+        if (visit_offers(v, service, udp))
+            best = better(best, v);
+    }
+    return best;
+}
+
 // The session that offers the service. A stream that goes on may be with any of the agent's sessions, and its offer may not be
 // back yet: they are asked in turn, as the question is repeated.
 static struct visit *find_peer(struct relay *r, const struct service_ask *ask, bool goes_on)
 {
     struct member *m = member_find(r, ask->back ? ask->asker : ask->holder);
-    struct visit *best = NULL;
-    if (!m)
-        return NULL;
-    list_each(&m->visits, it)
-    {
-        struct visit *v = list_entry(it, struct visit, node);
-        if (!ask->back && visit_offers(v, ask->service))
-            best = better(best, v);
-    }
-    if (best || !goes_on)
+    struct visit *best = m && !ask->back ? best_offering(m, ask->service, ask->udp) : NULL;
+    if (!m || best)
         return best;
+    if (!goes_on) // an agent that offers the other kind says so
+        return ask->back ? NULL : best_offering(m, ask->service, !ask->udp);
     list_each(&m->visits, it) best = better(best, list_entry(it, struct visit, node));
     if (best) {
         list_del(&best->node);
@@ -107,6 +114,7 @@ static bool understand(struct visit *v, struct stream *st, const struct frame_op
 {
     struct policy *p = keeper_policy(v->m->r->keeper);
     struct verdict verdict;
+    ask->udp = open->datagram;
     ask->back = open->flags & OPEN_BACK;
     if (!split_service(open->host, ask->service, ask->agent) || (ask->back && !open->has_identity)) {
         opens_refuse(v, st, WHY_PROTOCOL, open->host, "not SERVICE@AGENT");

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from testenv.net import ask, connect, greet, pattern_bytes, recv_to_end
+from testenv.net import ask, ask_udp, connect, greet, pattern_bytes, recv_to_end, udp
 from testenv.proc import can_connect, free_port, wait_for
 from testenv.programs import WebServer
 
@@ -152,6 +152,25 @@ class TestServices:
             recv_to_end(s)
         near.start(["--offer", f"it={server.at}"])
         assert ask(far.at(), b"back") == b"back"
+
+    @pytest.mark.parametrize("kinds", [("", "/udp"), ("/udp", "")])
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_one_name_for_tcp_and_udp(self, shared, relay, kinds, processes):
+        at = {"": shared.server().at, "/udp": shared.udp_echo().at}
+        flags = [["--offer", f"dns={at[kind]}{kind}"] for kind in kinds]
+        near = shared.joined(relay, "both", invite_flags=["--allow-offer", "dns"])
+        for some in flags if processes == 2 else [flags[0] + flags[1]]:
+            near.start(some)
+        far = shared.joined(relay, "asker", allow=[f"dns@{near.name}"])
+        far.start(["-L", f"0:dns@{near.name}", "-L", f"0:dns@{near.name}/udp"])
+        assert ask(far.at(), b"by TCP") == b"by TCP"
+        with udp(far.at(1)) as u:
+            ask_udp(u, b"by UDP")
+
+    @pytest.mark.parametrize("kind", ["", "/udp"])
+    def test_one_name_twice_for_the_same(self, shared, relay, kind):
+        done = shared.joined(relay, "twice").run("agent", "--once", "--offer", f"a=127.0.0.1:1{kind}", "--offer", f"a=127.0.0.1:2{kind}")
+        assert done.returncode == 2 and "a is offered already" in done.stderr
 
     def test_a_refused_target_of_a_service(self, shared, relay):
         port = free_port()
