@@ -299,11 +299,16 @@ static bool is_over_limit(struct conduit *c)
     return true;
 }
 
-// False: refused already.
+// False: refused already, as is what was first opened unsealed with its caller's bytes, when the pin has come to be known since.
 static bool choose_seal(struct conduit *c, struct frame_open *open, struct seal_peer *peer)
 {
     struct err e = ERR_INIT;
     enum seal_choice choice = seal_choose(c->fw->seal, open, peer, &e);
+    if (choice == SEAL_SEALED && c->opening->early.head) {
+        choice = SEAL_REFUSED;
+        err_set(&e, ERR_UNTRUSTED, WHY_POLICY, "the pin of %s is known here only since the first bytes went unsealed: ask again",
+                open->host);
+    }
     c->sealed = choice == SEAL_SEALED;
     if (choice == SEAL_REFUSED)
         refuse(c, &e);

@@ -13,9 +13,12 @@
 #include "forward/conduit.h"
 #include "forward/entry.h"
 #include "forward/flow.h"
+#include "forward/seal.h"
 #include "forward/socks.h"
 #include "forward/target.h"
 #include "link/tcp.h"
+#include "link/tls.h"
+#include "trust/identity.h"
 
 struct world {
     struct worker w;
@@ -26,6 +29,7 @@ struct world {
     struct listener *target;
     struct udp_sock udp_target;
     struct list echo_list;
+    struct stream *service; // asked for, and refused by the test
     unsigned echoes, udp_seen;
     bool reset_callers, deny, no_session;
     uint16_t dest_port;
@@ -49,6 +53,10 @@ static bool allows(void *ctx, const char *name, uint16_t port, const struct addr
 static void on_open(struct session *s, struct stream *st, const struct frame_open *open)
 {
     struct world *x = s->owner;
+    if (open->kind == OPEN_SERVICE) {
+        x->service = st;
+        return;
+    }
     struct target_ask ask = {.host = open->host, .port = open->port, .udp = open->kind == OPEN_UDP, .allows = allows,
                              .ctx = x, .origin = open->origin};
     target_open(&x->far, st, &ask);
@@ -376,6 +384,68 @@ static void test_unix_target(void **state)
     assert_int_equal(got_len, 7);
     world_free(x);
     assert_int_equal(rmdir(dir), 0); // the path went with its listener
+}
+
+// --- asked elsewhere
+
+// The pin of the other agent comes to be known between the first question, which took the caller's bytes along, and the next.
+struct late_pin {
+    struct world *x;
+    struct identity id;
+    struct seal_way way;
+    unsigned asked;
+    struct err end;
+};
+
+static struct session *elsewhere(void *owner, struct session *from, const struct frame_open *open, const struct err *err,
+                                 uint32_t *asked, bool *later)
+{
+    struct late_pin *p = owner;
+    (void)open, (void)asked, (void)later;
+    assert_int_equal(err->why, WHY_ABSENT);
+    return p->asked++ ? NULL : from;
+}
+
+static enum seal_choice choose(void *owner, const char *service, struct seal_peer *peer, struct err *e)
+{
+    const struct late_pin *p = owner;
+    (void)service, (void)e;
+    peer->pin_count = 1;
+    return p->asked ? SEAL_SEALED : SEAL_PLAIN;
+}
+
+static void on_end(struct conduit *c, const struct err *err) { err_copy(&((struct late_pin *)c->ask.owner)->end, err); }
+
+static void test_first_bytes_in_the_clear_are_not_sealed_later(void **state)
+{
+    static const struct conduit_ops ending = {.on_end = on_end};
+    struct late_pin p = {.x = world_new()};
+    struct world *x = p.x;
+    struct err e = ERR_INIT;
+    struct frame_open open = {.kind = OPEN_SERVICE, .host = "it@near"};
+    int sv[2];
+    assert_int_equal(identity_make(&p.id, &e), 0);
+    p.way = (struct seal_way){.choose = choose, .owner = &p, .client = tls_inner_ctx(false, p.id.cert, p.id.key, &e)};
+    x->near.seal = &p.way;
+    x->near.elsewhere = elsewhere;
+    x->near.elsewhere_owner = &p;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, sv), 0);
+    assert_int_equal(send(sv[1], "early", 5, 0), 5);
+    conduit_to_stream(&x->near, &(struct conduit_ask){.kind = "local", .caller = tcp_take(&x->w, sv[0], 0), .dest = open.host,
+                                                      .ops = &ending, .owner = &p}, &x->duo.agent.s, &open);
+    loop_until(&x->w, x->service && list_entry(x->near.conduits.next, struct conduit, node)->sent_early == 5);
+    stream_refuse(x->service, WHY_ABSENT, "not here");
+    link_close(stream_link(x->service));
+    loop_until(&x->w, err_is(&p.end));
+    assert_int_equal(p.asked, 1);
+    assert_int_equal(x->duo.agent.s.stats.opened, 1);
+    assert_non_null(strstr(err_text(&p.end), "unsealed"));
+    assert_int_equal(x->near.conduit_count, 0);
+    close(sv[1]);
+    world_free(x);
+    SSL_CTX_free(p.way.client);
+    identity_fini(&p.id);
+    err_fini(&p.end);
 }
 
 // --- flows
@@ -775,6 +845,7 @@ int main(void)
         cmocka_unit_test(test_odd_names),      cmocka_unit_test(test_a_denied_name_is_not_resolved),
         cmocka_unit_test(test_unix_target_denied),
         cmocka_unit_test(test_unsent),
+        cmocka_unit_test(test_first_bytes_in_the_clear_are_not_sealed_later),
         cmocka_unit_test(test_socks_connect),  cmocka_unit_test(test_socks_byte_by_byte_login),
         cmocka_unit_test(test_socks_refused),  cmocka_unit_test(test_socks_udp),
     };
