@@ -266,7 +266,7 @@ static void fini(struct agent *a)
     resolver_free(a->resolver);
     if (a->has_budget)
         budget_fini(&a->budget);
-    policy_put(a->policy);
+    policy_free(a->policy);
     agent_state_fini(&a->state);
     saved_proxy_wipe(&a->saved);
     free(a->locals);

@@ -53,7 +53,7 @@ struct check {
     struct list probes;
     struct list hubs;             // HTTP/2 connections
     struct wake settled;          // no probe is left
-    enum { CHECK_WAYS_PHASE, CHECK_CLOCK_PHASE, CHECK_IDLE_PHASE, CHECK_OVER } phase;
+    enum { CHECK_WAYS_PHASE, CHECK_IDLE_PHASE, CHECK_OVER } phase;
     time_t date;                  // a Date that was read, and when by this machine's clock
     time_t date_at;
     char date_of[200];

@@ -28,7 +28,7 @@ int command_main(int argc, char **argv);
 extern const struct option global_options[];  // --config, --state, -v …: of every command
 extern const struct option connect_options[]; // how agents reach their relays
 extern const struct command command_relay, command_invite, command_grant, command_revoke, command_explain, command_join,
-    command_agent, command_peer, command_conf_proxy, command_check, command_status, command_table, command_cert, command_config;
+    command_agent, command_peer, command_conf_proxy, command_check, command_status, command_table, command_cert;
 
 // help.c
 void help_program(FILE *out);

@@ -117,7 +117,7 @@ static int run(struct options *o, struct err *e)
     int rc = q.p && store_add_own(s, q.p, e) == 0 ? find(&q, o->args[0], e) : -1;
     if (rc == 0)
         rc = listen ? ask_listen(&q, listen, e) : ask_dest(&q, o->args[1], e);
-    policy_put(q.p);
+    policy_free(q.p);
     store_close(s);
     free(state);
     return rc < 0 ? rc : q.allowed ? 0 : ERR_POLICY;

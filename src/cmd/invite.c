@@ -76,7 +76,7 @@ static int find_peers(const struct options *o, struct store *s, struct pairing *
         snprintf(peer->name, sizeof peer->name, "%s", name);
         p->peer_count++;
     }
-    policy_put(policy);
+    policy_free(policy);
     return rc;
 }
 

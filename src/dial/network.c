@@ -208,7 +208,6 @@ static bool look_at_clocks(struct network *n)
     uint64_t monotonic = read_us(CLOCK_MONOTONIC);
     if (!network_slept(n, monotonic, read_us(CLOCK_BOOTTIME)))
         return false;
-    n->sleeps++;
     n->on_event(n, NETWORK_SLEPT);
     return true;
 }

@@ -24,7 +24,7 @@ struct network {
     struct timer settle, clock;
     uint64_t told_ms;    // of the last NETWORK_CHANGED
     uint64_t asleep_us;  // in all, since the machine started
-    uint64_t changes, sleeps;
+    uint64_t changes;
 };
 
 void network_start(struct network *n, struct worker *w, void (*on_event)(struct network *n, enum network_event what), void *owner);

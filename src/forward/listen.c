@@ -205,7 +205,7 @@ static int accept_batch(struct place *p)
             return errno;
         if (errno == EAGAIN || errno == EWOULDBLOCK)
             return 0;
-        l->stats.failed++; // the caller has gone already, or the network failed for it (accept(2))
+        // else the caller has gone already, or the network failed for it (accept(2))
     }
     return 0;
 }

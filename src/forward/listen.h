@@ -34,7 +34,7 @@ struct listen_options {
 };
 
 struct listen_stats {
-    uint64_t accepted, failed, pauses, turned_away;
+    uint64_t accepted, pauses, turned_away;
 };
 
 // What can be bound without asking DNS: literals, "*" (dual), "localhost", Unix paths. False: resolve the name, then use

@@ -647,7 +647,6 @@ struct h2 *h2_server_over(struct link *below, const struct h2_options *o, struct
 
 void *h2_owner(const struct h2 *h) { return h->owner; }
 
-unsigned h2_children(const struct h2 *h) { return h->children; }
 
 void h2_drain(struct h2 *h)
 {

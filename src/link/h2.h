@@ -51,7 +51,6 @@ struct h2 *h2_client_over(struct link *below, const struct h2_options *o, struct
 // `below` is open; `rest`: bytes read too far (may be NULL), owned.
 struct h2 *h2_server_over(struct link *below, const struct h2_options *o, struct list *hubs, struct buf *rest);
 void *h2_owner(const struct h2 *h);
-unsigned h2_children(const struct h2 *h);
 void h2_drain(struct h2 *h);         // server: GOAWAY; streams that are open live on
 void h2_free(struct h2 *h);          // at once; children that are left fail. Without on_over
 void h2_free_all(struct list *hubs); // the same with all of them

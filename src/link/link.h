@@ -68,7 +68,6 @@ struct link_facts {
     uint8_t exporter[32];      // RFC 9266 tls-exporter
     bool has_pin;
     uint8_t pin[32];           // peer's identity in the inner TLS
-    uint8_t udp_secret[32];    // EXPORTER-culvert-udp-v1 of the inner TLS
 };
 
 struct link {

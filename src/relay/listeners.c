@@ -127,7 +127,6 @@ static bool may_listen(const struct relay_listener *l, struct verdict *verdict)
 static void bind_entry(struct relay_listener *l, bool dual)
 {
     struct err e = ERR_INIT;
-    char text[300];
     struct verdict verdict = {.text = "no address"};
     if (!may_listen(l, &verdict)) {
         refuse(l, WHY_POLICY, verdict.text);
@@ -147,7 +146,6 @@ static void bind_entry(struct relay_listener *l, bool dual)
         accept_stream(l, entry_addr(l->entry, 0));
     else
         refuse(l, e.why ? e.why : WHY_REFUSED, err_text(&e));
-    (void)text;
     err_fini(&e);
 }
 

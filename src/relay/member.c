@@ -126,8 +126,6 @@ static void on_goaway(struct session *s, uint16_t code, uint32_t retry_ms, const
 static const struct session_ops visit_session_ops = {
     .on_open = opens_on, .on_dgram = flow_on_dgram, .on_goaway = on_goaway};
 
-static void on_hello_again(struct conn *c, const struct frame_hello *hello) {}
-
 static void park(struct visit *v)
 {
     struct relay *r = v->m->r;
@@ -160,7 +158,7 @@ static void on_down(struct conn *c, const struct err *err, const struct frame_we
         park(v);
 }
 
-static const struct conn_ops visit_conn_ops = {.on_hello = on_hello_again, .on_down = on_down};
+static const struct conn_ops visit_conn_ops = {.on_down = on_down};
 
 static struct visit *visit_of(struct member *m, const uint8_t id[16])
 {

@@ -14,7 +14,7 @@
 struct conn;
 
 struct conn_ops {
-    // Relay: HELLO is in. Answer with conn_welcome or conn_refuse, now or later.
+    // Relay, once: HELLO is in. Answer with conn_welcome or conn_refuse, now or later.
     void (*on_hello)(struct conn *c, const struct frame_hello *hello);
     // Agent: WELCOME is in, status 0; when this returns true the carrier joins the session's others. False drops it.
     bool (*on_welcome)(struct conn *c, const struct frame_welcome *welcome);

@@ -138,7 +138,6 @@ size_t dgram_fill(struct carrier *c, struct buf *out, size_t room)
         size_t head = frame_put_dgram_head(to, e.stream, &f);
         memcpy(to + head, at + sizeof e, e.len);
         wrote += need;
-        s->stats.frames_out++;
         drop_front(q, sizeof e + e.len);
     }
     return wrote;

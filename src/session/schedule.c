@@ -15,11 +15,10 @@ struct fill {
 
 static bool fits(const struct fill *f, size_t n) { return n <= f->room; }
 
-static void wrote(struct session *s, struct fill *f, size_t n)
+static void wrote(struct fill *f, size_t n)
 {
     f->at += n;
     f->room -= n;
-    s->stats.frames_out += n > 0;
 }
 
 static void put_session_control(struct carrier *c, struct fill *f)
@@ -27,17 +26,17 @@ static void put_session_control(struct carrier *c, struct fill *f)
     struct session *s = c->s;
     if (c->pong_due && fits(f, CONTROL_MOST)) {
         c->pong_due = false;
-        wrote(s, f, frame_put_ping(f->at, FRAME_PONG, c->pong_opaque, liveness_interval(&c->live)));
+        wrote(f, frame_put_ping(f->at, FRAME_PONG, c->pong_opaque, liveness_interval(&c->live)));
     }
     if (c->live.ping_due && !c->live.ping_out && fits(f, CONTROL_MOST)) {
         liveness_pinged(&c->live, s->w->now_us);
         list_splice(&c->acks_pinged, &c->acks_sent);
-        wrote(s, f, frame_put_ping(f->at, FRAME_PING, ++c->ping_opaque, liveness_interval(&c->live)));
+        wrote(f, frame_put_ping(f->at, FRAME_PING, ++c->ping_opaque, liveness_interval(&c->live)));
     }
     if (c->goaway_due && fits(f, FRAME_HEAD + 6 + sizeof s->goaway_text)) {
         c->goaway_due = s->goaway_due = false;
         s->goaway_sent = true;
-        wrote(s, f, frame_put_goaway(f->at, s->goaway_code, s->goaway_retry_ms, s->goaway_text));
+        wrote(f, frame_put_goaway(f->at, s->goaway_code, s->goaway_retry_ms, s->goaway_text));
     }
 }
 
@@ -48,7 +47,7 @@ static void put_last_acks(struct carrier *c, struct fill *f, size_t room)
     if (f->room == room && !c->acks_flush && list_empty(&c->control))
         return;
     while (!list_empty(&c->acks_due) && fits(f, CONTROL_MOST))
-        wrote(c->s, f, carrier_put_last_ack(c, f->at));
+        wrote(f, carrier_put_last_ack(c, f->at));
     c->acks_flush = !list_empty(&c->acks_due);
 }
 
@@ -61,7 +60,7 @@ static void put_ack(struct stream *st, struct fill *f, bool rewind)
         stream_ack_values(st, rewind, &acked, &limit);
     list_del(&st->lazy);
     st->due &= (uint8_t)~(DUE_ACK | DUE_REWIND);
-    wrote(st->s, f, frame_put_ack(f->at, rewind ? FRAME_REWIND : FRAME_ACK, st->node.key, acked, limit));
+    wrote(f, frame_put_ack(f->at, rewind ? FRAME_REWIND : FRAME_ACK, st->node.key, acked, limit));
 }
 
 static bool put_note(struct stream *st, struct fill *f)
@@ -70,7 +69,7 @@ static bool put_note(struct stream *st, struct fill *f)
         return false;
     if (st->note) {
         memcpy(f->at, buf_data(st->note), st->note->len);
-        wrote(st->s, f, st->note->len);
+        wrote(f, st->note->len);
     }
     if (st->joined && (st->opener || st->opened_acked)) { // made anew when the OPEN is repeated
         buf_put(st->note);
@@ -99,13 +98,13 @@ static bool put_control(struct stream *st, struct fill *f)
         if (!fits(f, CONTROL_MOST))
             return false;
         st->due &= (uint8_t)~DUE_FIN;
-        wrote(st->s, f, frame_put_fin(f->at, st->node.key, st->twin ? st->fin_final : st->snd_end));
+        wrote(f, frame_put_fin(f->at, st->node.key, st->twin ? st->fin_final : st->snd_end));
     }
     if (st->due & DUE_RESET) {
         if (!fits(f, CONTROL_MOST))
             return false;
         st->due &= (uint8_t)~DUE_RESET;
-        wrote(st->s, f, frame_put_reset(f->at, st->node.key, st->rst_code, st->rst_final));
+        wrote(f, frame_put_reset(f->at, st->node.key, st->rst_code, st->rst_final));
     }
     return true;
 }
@@ -182,7 +181,7 @@ static size_t put_data(struct stream *st, struct fill *f, size_t most)
         copy_out(st, f->at + FRAME_DATA_HEAD, n);
     if (st->snd_nxt > st->snd_max)
         st->snd_max = st->snd_nxt;
-    wrote(st->s, f, FRAME_DATA_HEAD + n);
+    wrote(f, FRAME_DATA_HEAD + n);
     if (st->twin)
         switch_sent(st);
     else if (st->want_room && st->snd_end - st->snd_nxt <= UNSENT_MAX / 2 && st->snd_end < st->snd_limit)
@@ -230,7 +229,7 @@ static void put_pad(struct carrier *c, struct fill *f)
     frame_put_head(f->at, (uint32_t)n, FRAME_PAD, 0);
     worker_random(c->s->w, f->at + FRAME_HEAD, n);
     c->pad_due -= (uint32_t)n;
-    wrote(c->s, f, FRAME_HEAD + n);
+    wrote(f, FRAME_HEAD + n);
 }
 
 size_t schedule_fill(struct carrier *c, uint8_t *out, size_t room)

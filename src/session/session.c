@@ -14,7 +14,6 @@ void session_init(struct session *s, struct worker *w, bool is_agent, const uint
     *s = (struct session){.w = w, .is_agent = is_agent, .ops = ops, .owner = owner, .budget = budget};
     memcpy(s->id, id, 16);
     s->next_id = is_agent ? 1 : 2;
-    s->created_us = w->now_us;
     uint64_t seed;
     worker_random(w, &seed, sizeof seed);
     hash_init(&s->streams, seed);

@@ -42,7 +42,7 @@ struct session_ops {
 
 struct session_stats {
     uint64_t bytes_in, bytes_out;     // stream data and datagrams, new bytes only
-    uint64_t frames_in, frames_out;
+    uint64_t frames_in;
     uint64_t opened, refused, reset;  // streams
     uint64_t dgrams_in, dgrams_out;   // whole ones
     uint64_t dgrams_dropped_full, dgrams_dropped_stale, dgrams_dropped_part;
@@ -80,7 +80,6 @@ struct session {
     char goaway_text[64];
     struct err err;            // set when the peer broke the protocol
     struct session_stats stats;
-    uint64_t created_us;
 };
 
 // `id` 16 bytes; for an agent chosen by it, for a relay taken from HELLO.

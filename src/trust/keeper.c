@@ -90,7 +90,7 @@ static void publish(struct keeper *k)
     }
     free(own);
     pthread_mutex_lock(&k->lock);
-    policy_put(k->fresh);
+    policy_free(k->fresh);
     k->fresh = p;
     pthread_mutex_unlock(&k->lock);
     uv_async_send(k->async);
@@ -210,7 +210,7 @@ static void on_wake(struct wake *wake)
     list_splice(&done, &k->done);
     pthread_mutex_unlock(&k->lock);
     if (fresh) {
-        policy_put(k->policy);
+        policy_free(k->policy);
         k->policy = fresh;
         k->ops->on_policy(k->owner);
     }
@@ -271,8 +271,8 @@ static void free_keeper(struct keeper *k)
 {
     free_jobs(&k->pending);
     free_jobs(&k->done);
-    policy_put(k->fresh);
-    policy_put(k->policy);
+    policy_free(k->fresh);
+    policy_free(k->policy);
     store_close(k->store);
     free(k->own);
     pthread_cond_destroy(&k->work);

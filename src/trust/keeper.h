@@ -29,7 +29,7 @@ struct keeper_ops {
 // Opens the store (blocking), reads the first policy, starts the thread. NULL with *e set.
 struct keeper *keeper_start(struct worker *w, const char *state, const struct keeper_ops *ops, void *owner,
                             struct err *e);
-// The current snapshot, borrowed until the next on_policy; policy_get keeps it longer. Never NULL.
+// The current snapshot, borrowed until the next on_policy. Never NULL.
 struct policy *keeper_policy(const struct keeper *k);
 // The relay's own listeners, all of them each time; a new policy follows by on_policy.
 void keeper_set_own(struct keeper *k, const struct addr *listeners, size_t count);

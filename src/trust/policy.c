@@ -2,11 +2,9 @@
 #include "trust/policy.h"
 #include <ifaddrs.h>
 #include <netinet/in.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 // Subjects are kept ordered by pin for bsearch; adding is rare, asking is not.
 struct subject {
@@ -14,17 +12,9 @@ struct subject {
     char name[SPEC_NAME_MAX + 1];
     struct rule *rules;
     size_t rule_count, rule_cap;
-    struct target *targets;
-    size_t target_count;
-};
-
-struct target {
-    struct spec_dest dest;
-    bool udp;
 };
 
 struct policy {
-    atomic_uint refs;
     struct subject *subjects;
     size_t count, cap;
     struct addr *own;
@@ -42,25 +32,15 @@ static void *must(void *memory)
 
 struct policy *policy_new(void)
 {
-    struct policy *p = must(calloc(1, sizeof *p));
-    atomic_init(&p->refs, 1);
-    return p;
+    return must(calloc(1, sizeof(struct policy)));
 }
 
-struct policy *policy_get(struct policy *p)
+void policy_free(struct policy *p)
 {
-    atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
-    return p;
-}
-
-void policy_put(struct policy *p)
-{
-    if (!p || atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) != 1)
+    if (!p)
         return;
-    for (size_t i = 0; i < p->count; i++) {
+    for (size_t i = 0; i < p->count; i++)
         free(p->subjects[i].rules);
-        free(p->subjects[i].targets);
-    }
     free(p->subjects);
     free(p->own);
     free(p);
@@ -124,16 +104,6 @@ bool policy_add_rule(struct policy *p, const uint8_t pin[PIN_SIZE], const struct
     return true;
 }
 
-bool policy_add_target(struct policy *p, const uint8_t pin[PIN_SIZE], const struct spec_dest *target, bool udp)
-{
-    struct subject *s = find(p, pin);
-    if (!s || s->target_count == POLICY_RULES_MAX)
-        return false;
-    s->targets = must(reallocarray(s->targets, s->target_count + 1, sizeof *s->targets));
-    s->targets[s->target_count++] = (struct target){*target, udp};
-    return true;
-}
-
 static void add_own(struct policy *p, const struct addr *a)
 {
     p->own = must(reallocarray(p->own, p->own_count + 1, sizeof *p->own));
@@ -191,11 +161,6 @@ bool policy_find(const struct policy *p, const char *name, uint8_t pin[PIN_SIZE]
     return false;
 }
 
-size_t policy_count(const struct policy *p)
-{
-    return p->count;
-}
-
 // Asking --------------------------------------------------------------------------------------------------------
 
 // The address without what does not tell two listeners apart.
@@ -243,16 +208,6 @@ static bool allowed_by(struct verdict *v, const struct subject *s, const struct 
     return verdict(v, true, "allowed: %s by the rule %s %s of %s", what, rule_verb_name(r->verb), r->text, s->name);
 }
 
-static bool target_allows(const struct target *t, const char *name, const struct addr *to, bool udp)
-{
-    struct addr ip;
-    if (t->dest.kind != SPEC_NET || t->udp != udp || t->dest.port != addr_port(to))
-        return false;
-    if (addr_parse_ip(&ip, t->dest.host, t->dest.port))
-        return addr_equal(&ip, to);
-    return name && strcasecmp(name, t->dest.host) == 0;
-}
-
 // Why no rule covers an address that some might be thought to cover.
 static bool deny_dial(struct verdict *v, const struct subject *s, const char *what, enum addr_class class, bool own)
 {
@@ -292,9 +247,6 @@ bool policy_dial(const struct policy *p, const uint8_t pin[PIN_SIZE], const char
     bool own = is_own(p, to);
     if (v)
         tell_dial(what, sizeof what, name, to, udp);
-    for (size_t i = 0; i < s->target_count; i++)
-        if (target_allows(&s->targets[i], name, to, udp))
-            return verdict(v, true, "allowed: %s is a forward's own target", what);
     for (size_t i = 0; i < s->rule_count; i++)
         if (rule_allows_dial(&s->rules[i], name, to, udp, own))
             return v ? allowed_by(v, s, &s->rules[i], what) : true;
@@ -306,9 +258,6 @@ bool policy_dial_unix(const struct policy *p, const uint8_t pin[PIN_SIZE], const
     const struct subject *s = find(p, pin);
     if (!s)
         return unknown(v);
-    for (size_t i = 0; i < s->target_count; i++)
-        if (s->targets[i].dest.kind == SPEC_UNIX && strcmp(s->targets[i].dest.path, path) == 0)
-            return verdict(v, true, "allowed: unix:%s is a forward's own target", path);
     for (size_t i = 0; i < s->rule_count; i++)
         if (rule_allows_unix(&s->rules[i], path))
             return allowed_by(v, s, &s->rules[i], path);
@@ -385,10 +334,6 @@ bool policy_may_resolve(const struct policy *p, const uint8_t pin[PIN_SIZE], con
     const struct subject *s = find(p, pin);
     for (size_t i = 0; s && i < s->rule_count; i++)
         if (may_cover(&s->rules[i], name, port, udp))
-            return true;
-    for (size_t i = 0; s && i < s->target_count; i++)
-        if (s->targets[i].dest.kind == SPEC_NET && s->targets[i].udp == udp && s->targets[i].dest.port == port &&
-            strcasecmp(s->targets[i].dest.host, name) == 0)
             return true;
     return false;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The policy: who may open what. One engine for both ends, asked for each stream and flow. A struct policy is an
-// immutable snapshot once it is in use, shared by counted references (also between threads); a reload makes a new one.
+// The policy: who may open what. One engine for both ends, asked for each stream and flow. A struct policy has one
+// owner and is an immutable snapshot once it is in use; a reload makes a new one, perhaps on another thread.
 // Subjects are identities (pins): at the relay its agents, at an agent its relays. What no rule allows is denied; an
 // unknown or revoked subject may nothing. Rules and the classes of special addresses: wire/rule.h.
 #pragma once
@@ -22,24 +22,20 @@ struct verdict {
     char text[VERDICT_TEXT_MAX]; // the rule that decides, or why none does, for people and logs
 };
 
-// Building, by one thread, before the first policy_get of another:
-struct policy *policy_new(void); // one reference, nobody in it
+// Building, before it is handed over:
+struct policy *policy_new(void); // nobody in it
 // Adds a subject; `name` for people and for SERVICE@AGENT. False when it is in already.
 bool policy_add(struct policy *p, const uint8_t pin[PIN_SIZE], const char *name);
 // Adds a rule to a subject. False when the subject is unknown or has POLICY_RULES_MAX.
 bool policy_add_rule(struct policy *p, const uint8_t pin[PIN_SIZE], const struct rule *r);
-// At an agent: the target of its own -R or --offer, allowed by being named, wherever its name resolves to.
-bool policy_add_target(struct policy *p, const uint8_t pin[PIN_SIZE], const struct spec_dest *target, bool udp);
 // One of the process's own listeners. An unspecified address stands for all addresses of this machine (read now).
 void policy_add_own(struct policy *p, const struct addr *listener);
 
-struct policy *policy_get(struct policy *p); // one more reference
-void policy_put(struct policy *p);           // NULL is allowed
+void policy_free(struct policy *p); // NULL is allowed
 
 bool policy_knows(const struct policy *p, const uint8_t pin[PIN_SIZE]); // false also when revoked
 const char *policy_name(const struct policy *p, const uint8_t pin[PIN_SIZE]); // NULL: unknown
 bool policy_find(const struct policy *p, const char *name, uint8_t pin[PIN_SIZE]);
-size_t policy_count(const struct policy *p);
 
 // The questions. v may be NULL. Names are as asked for, addresses are those that would be used.
 bool policy_dial(const struct policy *p, const uint8_t pin[PIN_SIZE], const char *name, const struct addr *to, bool udp,

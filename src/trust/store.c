@@ -674,7 +674,7 @@ struct policy *store_policy(struct store *s, struct err *e)
     if (run(s, "BEGIN") < 0 || read_subjects(s, p) < 0 || read_rules(s, p) < 0 || run(s, "COMMIT") < 0) {
         fail(s, e, "read");
         run(s, "ROLLBACK");
-        policy_put(p);
+        policy_free(p);
         return NULL;
     }
     return p;

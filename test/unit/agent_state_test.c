@@ -179,7 +179,7 @@ static void check_joined(void)
     assert_memory_equal(pin, s.id.pin, PIN_SIZE);
     assert_int_equal(store_each_identity(store, count_identity, &count, &e), 0);
     assert_int_equal(count, 1);
-    policy_put(p);
+    policy_free(p);
     store_close(store);
     agent_state_fini(&s);
 }

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "link/h2.h"
+#include "link/h2_inside.h"
 #include "link/mem.h"
 #include "texts.h"
 
@@ -262,7 +262,7 @@ static void ends_and_aborts_are_a_streams_own(void **state)
     turn(&p);
     struct link *more = ask(&p, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_int_equal(p.count, 3);
-    assert_int_equal(h2_children(p.client), 2);
+    assert_int_equal(p.client->children, 2);
     link_close(more);
     link_close(l[0]);
     finish(&p);

@@ -117,15 +117,12 @@ static void another_process_revokes(void **state)
     invite(token);
     assert_true(keeper_enroll(keeper, token, alice, 1));
     run_until(1, 1);
-    struct policy *kept = policy_get(keeper_policy(keeper));
     unsigned before = seen.policies;
     struct store *s = store_open(dir, &e);
     assert_int_equal(store_revoke(s, "site7", &kind, &e), 0);
     store_close(s);
     while (policy_knows(keeper_policy(keeper), alice)) // by polling alone; the guard ends a wait in vain
         run_until(++before, 1);
-    assert_true(policy_knows(kept, alice)); // a snapshot
-    policy_put(kept);
 }
 
 static void own_listeners_get_into_the_policy(void **state)
@@ -146,7 +143,7 @@ static void own_listeners_get_into_the_policy(void **state)
     struct policy *p = store_policy(other, &e);
     assert_int_equal(store_add_own(other, p, &e), 0);
     assert_false(policy_dial(p, alice, "x", &own, false, NULL));
-    policy_put(p);
+    policy_free(p);
     store_close(other);
 }
 

@@ -69,7 +69,7 @@ static bool dials(const uint8_t pin[PIN_SIZE], const char *host, uint16_t port)
     assert_non_null(p);
     assert_true(addr_parse_ip(&to, host, port));
     bool allowed = policy_dial(p, pin, NULL, &to, false, NULL);
-    policy_put(p);
+    policy_free(p);
     return allowed;
 }
 
@@ -78,7 +78,7 @@ static bool knows(const uint8_t pin[PIN_SIZE])
     struct err e = ERR_INIT;
     struct policy *p = store_policy(store, &e);
     bool known = policy_knows(p, pin);
-    policy_put(p);
+    policy_free(p);
     return known;
 }
 
@@ -374,7 +374,7 @@ static void listeners_are_written_down(void **state)
     assert_false(policy_dial(p, alice, "x.example", &own[1], false, &v));
     assert_non_null(strstr(v.text, "a listener of this relay"));
     assert_true(policy_dial(p, alice, "x.example", &other, false, &v));
-    policy_put(p);
+    policy_free(p);
 }
 
 // Two processes at once: nobody is let in twice, nobody is lost.
