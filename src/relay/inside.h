@@ -61,7 +61,7 @@ struct relay {
     struct list members;
     struct meet meet; // OPENs between agents that are not answered yet
     struct control *control;
-    uint64_t last_ticket, policy_reads; // of enrolments; of `grant` and `revoke`
+    uint64_t last_ticket; // of enrolments
     uv_signal_t signals[3]; // HUP, TERM, INT
     bool draining;
     struct timer drain, pressure, tidy;
@@ -163,3 +163,4 @@ bool visit_offers(const struct visit *v, const char *service, bool udp);
 
 // tables.c
 extern const struct control_ops relay_control_ops;
+void tables_on_reload(void *owner, uint64_t ticket); // struct keeper_ops

@@ -211,7 +211,8 @@ static void on_policy(void *owner)
     }
 }
 
-static const struct keeper_ops keeper_ops = {.on_policy = on_policy, .on_enroll = hello_on_enroll};
+static const struct keeper_ops keeper_ops = {.on_policy = on_policy, .on_enroll = hello_on_enroll,
+                                              .on_reload = tables_on_reload};
 
 // Signals -------------------------------------------------------------------------------------------------------
 
@@ -225,7 +226,7 @@ static void reload(struct relay *r)
         log_event(LOG_ERROR, "reload: the old certificate stays", LS("reason", err_text(&e)));
     else if (write_place(r, &e) < 0)
         log_event(LOG_WARN, "reload", LS("reason", err_text(&e)));
-    keeper_reload(r->keeper);
+    keeper_reload(r->keeper, 0);
     log_event(LOG_INFO, "reloaded");
     err_fini(&e);
 }

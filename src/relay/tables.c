@@ -247,19 +247,11 @@ static json_t *status(void *owner)
                      "callers", callers(r), "forwarding", forward_stats_json(&r->fw), "sessions", each_visit(r, add_session));
 }
 
-// A job of the keeper's queue ends after the reload that was asked for before it.
-static void on_policy_read(void *ctx, const struct store_invitation *list, size_t count)
+void tables_on_reload(void *owner, uint64_t ticket)
 {
-    struct relay *r = ctx;
-    control_policy_read(r->control, ++r->policy_reads);
+    control_policy_read(((struct relay *)owner)->control, ticket);
 }
 
-static void policy(void *owner, uint64_t ticket)
-{
-    struct relay *r = owner;
-    keeper_reload(r->keeper);
-    if (!keeper_invitations(r->keeper, on_policy_read, r))
-        on_policy_read(r, NULL, 0);
-}
+static void policy(void *owner, uint64_t ticket) { keeper_reload(((struct relay *)owner)->keeper, ticket); }
 
 const struct control_ops relay_control_ops = {.status = status, .table = table, .policy = policy};

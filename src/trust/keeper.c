@@ -8,21 +8,14 @@
 #include <time.h>
 #include "core/log.h"
 
-enum job_kind { JOB_ENROLL, JOB_LIST };
-
-// Travels to the thread in `pending` and comes back in `done`.
+// An enrolment; travels to the thread in `pending` and comes back in `done`.
 struct job {
     struct list node;
-    enum job_kind kind;
-    uint8_t token[PAIRING_TOKEN], pin[PIN_SIZE]; // ENROLL
+    uint8_t token[PAIRING_TOKEN], pin[PIN_SIZE];
     uint64_t ticket;
     enum store_answer answer;
     char name[SPEC_NAME_MAX + 1];
     struct err err;
-    keeper_list_fn *on_list; // LIST
-    void *ctx;
-    struct store_invitation *list;
-    size_t count, cap;
 };
 
 struct keeper {
@@ -34,6 +27,7 @@ struct keeper {
     uint32_t version;      // the thread's
     uv_async_t *async;     // heap: libuv frees handles late
     struct wake wake;      // posted when the async fires
+    uint64_t told;         // highest ticket of a reload that its owner was told of
     pthread_t thread;
 
     pthread_mutex_t lock; // guards all below
@@ -44,6 +38,7 @@ struct keeper {
     struct addr *own;
     size_t own_count;
     bool own_changed, reread, stop;
+    uint64_t asked, reread_until; // highest tickets of reloads: asked for, done
 };
 
 static void *must(void *memory)
@@ -96,22 +91,8 @@ static void publish(struct keeper *k)
     uv_async_send(k->async);
 }
 
-static void add_invitation(const struct store_invitation *i, void *ctx)
-{
-    struct job *j = ctx;
-    if (j->count == j->cap) {
-        j->cap = j->cap ? j->cap * 2 : 16;
-        j->list = must(reallocarray(j->list, j->cap, sizeof *j->list));
-    }
-    j->list[j->count++] = *i;
-}
-
 static void work(struct keeper *k, struct job *j)
 {
-    if (j->kind == JOB_LIST) {
-        store_each_invitation(k->store, add_invitation, j, &j->err);
-        return;
-    }
     j->answer = store_enroll(k->store, j->token, j->pin, j->name, &j->err);
     OPENSSL_cleanse(j->token, sizeof j->token);
     if (j->answer == STORE_ENROLLED)
@@ -157,6 +138,7 @@ static void *run(void *arg)
         struct list *node = list_pop(&k->pending);
         struct job *j = node ? list_entry(node, struct job, node) : NULL;
         k->reread = false;
+        uint64_t ticket = k->asked;
         pthread_mutex_unlock(&k->lock);
         if (reread || clock_ms() >= due_ms) { // also when jobs never end
             look(k, reread);
@@ -165,10 +147,12 @@ static void *run(void *arg)
         if (j)
             work(k, j);
         pthread_mutex_lock(&k->lock);
-        if (j) {
+        if (j)
             list_push(&k->done, &j->node);
+        if (reread)
+            k->reread_until = ticket;
+        if (j || reread)
             uv_async_send(k->async);
-        }
     }
     pthread_mutex_unlock(&k->lock);
     return NULL;
@@ -180,7 +164,6 @@ static void free_job(struct job *j)
 {
     OPENSSL_cleanse(j->token, sizeof j->token);
     err_fini(&j->err);
-    free(j->list);
     free(j);
 }
 
@@ -192,10 +175,7 @@ static void free_jobs(struct list *jobs)
 
 static void deliver(struct keeper *k, struct job *j)
 {
-    if (j->kind == JOB_LIST)
-        j->on_list(j->ctx, j->list, j->count);
-    else
-        k->ops->on_enroll(k->owner, j->ticket, j->answer, j->name, &j->err);
+    k->ops->on_enroll(k->owner, j->ticket, j->answer, j->name, &j->err);
     free_job(j);
 }
 
@@ -207,12 +187,17 @@ static void on_wake(struct wake *wake)
     pthread_mutex_lock(&k->lock);
     struct policy *fresh = k->fresh;
     k->fresh = NULL;
+    uint64_t reread = k->reread_until;
     list_splice(&done, &k->done);
     pthread_mutex_unlock(&k->lock);
     if (fresh) {
         policy_free(k->policy);
         k->policy = fresh;
         k->ops->on_policy(k->owner);
+    }
+    if (reread > k->told) {
+        k->told = reread;
+        k->ops->on_reload(k->owner, reread);
     }
     for (struct list *node; (node = list_pop(&done));) {
         pthread_mutex_lock(&k->lock);
@@ -326,9 +311,11 @@ void keeper_set_own(struct keeper *k, const struct addr *listeners, size_t count
     pthread_mutex_unlock(&k->lock);
 }
 
-void keeper_reload(struct keeper *k)
+void keeper_reload(struct keeper *k, uint64_t ticket)
 {
     pthread_mutex_lock(&k->lock);
+    if (ticket > k->asked)
+        k->asked = ticket;
     ask_reread(k);
     pthread_mutex_unlock(&k->lock);
 }
@@ -349,28 +336,19 @@ static bool queue(struct keeper *k, struct job *j)
     return fits;
 }
 
-static struct job *new_job(enum job_kind kind)
+static struct job *new_job(void)
 {
     struct job *j = must(calloc(1, sizeof *j));
-    j->kind = kind;
     list_init(&j->node);
     return j;
 }
 
 bool keeper_enroll(struct keeper *k, const uint8_t token[PAIRING_TOKEN], const uint8_t pin[PIN_SIZE], uint64_t ticket)
 {
-    struct job *j = new_job(JOB_ENROLL);
+    struct job *j = new_job();
     memcpy(j->token, token, PAIRING_TOKEN);
     memcpy(j->pin, pin, PIN_SIZE);
     j->ticket = ticket;
-    return queue(k, j);
-}
-
-bool keeper_invitations(struct keeper *k, keeper_list_fn *on_list, void *ctx)
-{
-    struct job *j = new_job(JOB_LIST);
-    j->on_list = on_list;
-    j->ctx = ctx;
     return queue(k, j);
 }
 

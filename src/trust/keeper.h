@@ -24,6 +24,8 @@ struct keeper_ops {
     // An enrolment is answered, after on_policy when that changed anything. name: the name given when ENROLLED; err
     // when BROKEN.
     void (*on_enroll)(void *owner, uint64_t ticket, enum store_answer answer, const char *name, const struct err *err);
+    // All reloads up to this ticket are done, after on_policy. A store that could not be read leaves the old policy.
+    void (*on_reload)(void *owner, uint64_t ticket);
 };
 
 // Opens the store (blocking), reads the first policy, starts the thread. NULL with *e set.
@@ -35,11 +37,8 @@ struct policy *keeper_policy(const struct keeper *k);
 void keeper_set_own(struct keeper *k, const struct addr *listeners, size_t count);
 // Asks for an enrolment; `ticket` is the caller's and comes back. False: too many jobs wait; answer "wait".
 bool keeper_enroll(struct keeper *k, const uint8_t token[PAIRING_TOKEN], const uint8_t pin[PIN_SIZE], uint64_t ticket);
-// Reads the store again (SIGHUP).
-void keeper_reload(struct keeper *k);
-// Open invitations for tables: on_list from the loop, then freed by the keeper.
-typedef void keeper_list_fn(void *ctx, const struct store_invitation *list, size_t count);
-bool keeper_invitations(struct keeper *k, keeper_list_fn *on_list, void *ctx);
+// Reads the store again. `ticket` rises from call to call, or is 0: then nobody is told by on_reload.
+void keeper_reload(struct keeper *k, uint64_t ticket);
 // Finishes the job in hand, drops the others, joins the thread, closes the store. No callback comes after it; not to be
 // called from within one.
 void keeper_stop(struct keeper *k); // NULL is allowed
