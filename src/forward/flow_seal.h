@@ -4,9 +4,6 @@
 #pragma once
 #include "forward/seal.h"
 
-#define FLOW_HELD_MAX 16 // datagrams
-#define FLOW_HELD_BYTES 131072
-
 struct flow_seal;
 
 // top: seal_over's link (asks), or the answering end's TLS link.

@@ -1,47 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forward/udp_out.h"
-#include <stdlib.h>
 #include <string.h>
-
-struct udp_held {
-    struct udp_held *next;
-    size_t len;
-    uint8_t data[];
-};
-
-static void drop_held(struct udp_out *o)
-{
-    while (o->first) {
-        struct udp_held *h = o->first;
-        o->first = h->next;
-        free(h);
-    }
-    o->last = &o->first;
-    if (o->held_bytes)
-        o->fw->held_bytes -= o->held_bytes;
-    o->held_count = 0;
-    o->held_bytes = 0;
-}
-
-static bool hold(struct udp_out *o, const uint8_t *data, size_t len)
-{
-    size_t size = sizeof(struct udp_held) + len;
-    struct udp_held *h = NULL;
-    if (o->held_count < UDP_OUT_HELD_MAX && size <= UDP_OUT_HELD_BYTES - o->held_bytes &&
-        size <= FORWARD_HELD_MAX - o->fw->held_bytes)
-        h = malloc(size);
-    if (!h)
-        return false;
-    h->next = NULL;
-    h->len = len;
-    memcpy(h->data, data, len);
-    *o->last = h;
-    o->last = &h->next;
-    o->held_count++;
-    o->held_bytes += size;
-    o->fw->held_bytes += size;
-    return true;
-}
 
 static void on_dgram(struct udp_sock *u, const struct addr *from, const uint8_t *data, size_t len)
 {
@@ -66,6 +25,12 @@ static int connect_first(struct udp_out *o, const struct addr *addrs, size_t cou
     return tried ? -1 : err_set(e, ERR_POLICY, WHY_POLICY, "no rule allows it");
 }
 
+static void pass(void *ctx, const void *data, size_t len)
+{
+    struct udp_out *o = ctx;
+    udp_sock_send(&o->sock, NULL, data, len);
+}
+
 static void on_resolved(struct resolve *q, const struct addr *addrs, size_t count, const struct err *err)
 {
     struct udp_out *o = container_of(q, struct udp_out, resolve);
@@ -76,9 +41,7 @@ static void on_resolved(struct resolve *q, const struct addr *addrs, size_t coun
         o->on_ready(o, &e);
     } else {
         o->ready = true;
-        for (struct udp_held *h = o->first; h; h = h->next)
-            udp_sock_send(&o->sock, NULL, h->data, h->len);
-        drop_held(o);
+        held_release(&o->held, HELD_ANY_AGE, pass, o);
         o->on_ready(o, NULL);
     }
     err_fini(&e);
@@ -90,7 +53,6 @@ bool udp_out_start(struct udp_out *o, struct forward *fw, const char *host, uint
     if (o->allows && !addr_parse_ip(&literal, host, port) && !o->allows(o->ctx, host, port, NULL, true))
         return false;
     o->fw = fw;
-    o->last = &o->first;
     memcpy(o->host, host, strnlen(host, sizeof(o->host) - 1));
     resolve_start(fw->resolver, &o->resolve, host, port, on_resolved);
     return true;
@@ -99,7 +61,7 @@ bool udp_out_start(struct udp_out *o, struct forward *fw, const char *host, uint
 bool udp_out_send(struct udp_out *o, const uint8_t *data, size_t len)
 {
     if (!o->ready)
-        return hold(o, data, len);
+        return held_add(&o->held, o->fw, data, len);
     udp_sock_send(&o->sock, NULL, data, len);
     return true;
 }
@@ -108,8 +70,6 @@ void udp_out_stop(struct udp_out *o)
 {
     resolve_cancel(&o->resolve);
     udp_sock_close(&o->sock);
-    if (o->held_count)
-        o->fw->stats.dgrams_dropped += o->held_count;
-    drop_held(o);
+    held_drop(&o->held);
     o->ready = false;
 }

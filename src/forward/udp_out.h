@@ -4,11 +4,7 @@
 #pragma once
 #include "dial/resolve.h"
 #include "forward/forward.h"
-
-#define UDP_OUT_HELD_MAX 16 // datagrams
-#define UDP_OUT_HELD_BYTES 131072
-
-struct udp_held;
+#include "forward/held.h"
 
 struct udp_out {
     struct forward *fw;
@@ -19,9 +15,7 @@ struct udp_out {
     char host[256];
     struct addr to; // once ready
     bool ready;
-    struct udp_held *first, **last;
-    unsigned held_count;
-    size_t held_bytes;
+    struct held held;
     // The socket is there (err NULL) or will never be: then the owner stops it. From a wake.
     void (*on_ready)(struct udp_out *o, const struct err *err);
     void (*on_reply)(struct udp_out *o, const uint8_t *data, size_t len); // the owner may stop it
