@@ -263,6 +263,8 @@ static bool read_head(struct errand *x)
     struct http_head h;
     const char *why;
     for (;;) {
+        if (link_room(x->k->top) == 0)
+            return false;
         enum link_status rc = head_read(&x->reader, x->back, false, &h, &why);
         if (rc == LINK_AGAIN)
             return false;
@@ -295,7 +297,14 @@ static enum link_status pull(struct errand *x, struct buf **b)
     return *b ? LINK_OK : link_recv(x->back, b);
 }
 
-static void finish(struct errand *x) { front_done(x->k); }
+// The last of a long answer may take as long as what was before it.
+static void finish(struct errand *x)
+{
+    struct front_caller *k = x->k;
+    front_done(k);
+    if (k->stage == FRONT_ANSWERED)
+        timer_set(k->f->w, &k->deadline, DECOY_IDLE_MS);
+}
 
 static void pass_answer(struct errand *x)
 {

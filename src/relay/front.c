@@ -5,6 +5,7 @@
 #include <string.h>
 #include "core/log.h"
 #include "link/announced.h"
+#include "link/h2.h"
 #include "link/tls.h"
 
 static void bury(struct grave *g)
@@ -175,10 +176,15 @@ static void on_wake(struct wake *wake)
 static void on_deadline(struct timer *t)
 {
     struct front_caller *k = container_of(t, struct front_caller, deadline);
-    static const char *const stages[] = {"TLS", "request", "request", "answer", "enrolment", "HTTP/2"};
+    static const char *const stages[] = {"TLS", "request", "request", "answer", "enrolment"};
     char peer[ADDR_TEXT_MAX];
     if (k->stage == FRONT_OWNED && k->owner->on_late) {
         k->owner->on_late(k);
+        return;
+    }
+    if (k->stage == FRONT_HUB) {
+        if (!k->excused)
+            h2_drain(k->hub);
         return;
     }
     if (k->stage == FRONT_HEAD && k->served && k->have == 0) {
@@ -192,13 +198,31 @@ static void on_deadline(struct timer *t)
 
 // Coming in -----------------------------------------------------------------------------------------------------
 
+// Who waits for a stranger's next request need not: from FRONT_CALLERS_MANY on the one that came first goes for each that comes.
+static void make_place(struct front *f)
+{
+    if (f->count < FRONT_CALLERS_MANY)
+        return;
+    list_each(&f->callers, it)
+    {
+        struct front_caller *k = list_entry(it, struct front_caller, node);
+        if (k->stage == FRONT_HEAD && k->served && !k->excused && k->have == 0 && bufq_empty(&k->rest)) {
+            front_end(k);
+            return;
+        }
+    }
+}
+
 // max: of that address; 0: any number, since it is no one caller's. parent: of a stream.
 static struct front_caller *caller_new(struct front *f, const struct addr *peer, enum front_kind kind, unsigned max,
                                        struct front_caller *parent)
 {
     struct front_caller *k;
     f->stats.accepted++;
-    if (f->count >= FRONT_CALLERS_MAX || (max && front_count_of(f, peer, parent) >= max) || !(k = calloc(1, sizeof *k))) {
+    bool crowded = max && front_count_of(f, peer, parent) >= max;
+    if (!crowded)
+        make_place(f);
+    if (crowded || f->count >= FRONT_CALLERS_MAX || !(k = calloc(1, sizeof *k))) {
         f->stats.turned_away++;
         return NULL;
     }
@@ -208,6 +232,7 @@ static struct front_caller *caller_new(struct front *f, const struct addr *peer,
     k->single = max > 0;
     k->https = kind == FRONT_WEB;
     k->peer = k->near = *peer;
+    k->born_ms = f->w->now_ms;
     wake_init(&k->wake, on_wake);
     timer_init(&k->deadline, on_deadline);
     list_push(&f->callers, &k->node);

@@ -17,6 +17,9 @@
 #define FRONT_CALLERS_MAX 1024
 #define FRONT_ADDRESS_MAX 32   // of one IPv4 address or IPv6 /64
 #define FRONT_STREAMS_MAX 96   // HTTP/2 streams of the same
+#define FRONT_CALLERS_MANY (FRONT_CALLERS_MAX / 4 * 3) // from here on who was served makes place
+#define FRONT_REQUESTS_MAX 1000 // of a stranger on one connection
+#define FRONT_LIFE_MS 60000     // a stranger's connection takes requests
 #define FRONT_TLS_MS 10000
 #define FRONT_HEAD_MS 10000
 #define FRONT_ANSWER_MS 3000   // for the peer to take an answer and close
@@ -97,7 +100,9 @@ struct front_caller {
     struct timer deadline;
     struct grave grave;
     char *head; // HTTP_HEAD_MAX + BUF_SIZE while it is read
-    size_t have, dropped;
+    size_t have, searched, dropped; // searched: of what we have, for the head's end
+    uint64_t born_ms;
+    unsigned requests;     // of a stranger
     struct bufq rest;      // read, but behind what was asked for
     struct http_skip body; // of the request
     bool served; // had an answer already, and may be silent before its next request

@@ -34,7 +34,7 @@ void front_h2(struct front_caller *k)
 {
     struct front *f = k->f;
     k->stage = FRONT_HUB;
-    timer_stop(f->w, &k->deadline); // the hub has its own
+    timer_set(f->w, &k->deadline, FRONT_LIFE_MS); // the hub has its own for all else
     k->hub = h2_server_over(k->top, &(struct h2_options){.who = "caller", .ops = &ops, .owner = k}, &f->hubs, NULL);
     k->top = NULL;
 }

@@ -132,14 +132,20 @@ bool front_is_our_path(const struct front *f, struct http_text target)
     return false;
 }
 
-// What was read behind the head.
+// What was read behind the head goes back to where it came from, before what is there.
 static void keep_rest(struct front_caller *k, size_t used)
 {
-    while (used < k->have) {
-        size_t n = k->have - used < BUF_ROOM ? k->have - used : BUF_ROOM;
-        bufq_push(&k->rest, buf_copy(&k->f->w->pool, k->head + used, n));
-        used += n;
+    for (size_t end = k->have, n; end > used; end -= n) {
+        n = end - used < BUF_ROOM ? end - used : BUF_ROOM;
+        bufq_push_front(&k->rest, buf_copy(&k->f->w->pool, k->head + end - n, n));
     }
+}
+
+// A stranger has had his share of this connection, or others need its place.
+static bool is_spent(const struct front_caller *k)
+{
+    const struct front *f = k->f;
+    return k->requests >= FRONT_REQUESTS_MAX || f->w->now_ms - k->born_ms >= FRONT_LIFE_MS || f->count >= FRONT_CALLERS_MANY;
 }
 
 static void route(struct front_caller *k, const struct http_head *h, size_t used)
@@ -155,8 +161,11 @@ static void route(struct front_caller *k, const struct http_head *h, size_t used
     while (!(*at)->claims(k, h))
         at++;
     bool is_known = (*at)->knows && (*at)->knows(k, h);
-    if (!is_known)
+    if (!is_known) {
         front_count_again(k);
+        k->requests++;
+        k->keep = k->keep && !is_spent(k);
+    }
     if (!is_known && front_is_crowded(k)) {
         k->f->stats.turned_away++;
         k->keep = false;
@@ -184,13 +193,22 @@ static void refuse_head(struct front_caller *k, int status, const char *reason)
     front_answer(k, status, reason, "");
 }
 
-static void parse_head(struct front_caller *k)
+// Looks only at what has come since the last time, and what of an end may be before it.
+static bool has_end(struct front_caller *k)
+{
+    size_t from = k->searched < 2 ? 0 : k->searched - 2, n = k->have - from;
+    k->searched = k->have;
+    return memmem(k->head + from, n, "\n\r\n", 3) || memmem(k->head + from, n, "\n\n", 2);
+}
+
+// False: more is needed.
+static bool parse_head(struct front_caller *k)
 {
     struct http_head h;
     const char *why;
     size_t used = 0;
     // Parsed once, when its end has come: bytes that trickle in cost nothing.
-    bool whole = memmem(k->head, k->have, "\n\r\n", 3) || memmem(k->head, k->have, "\n\n", 2);
+    bool whole = has_end(k);
     enum http_result rc = whole ? http_parse(&h, true, k->head, k->have, &used, &why) : HTTP_MORE;
     if (rc == HTTP_OK)
         route(k, &h, used);
@@ -198,6 +216,9 @@ static void parse_head(struct front_caller *k)
         refuse_head(k, 400, "Bad Request");
     else if (k->have >= HTTP_HEAD_MAX)
         refuse_head(k, 431, "Request Header Fields Too Large");
+    else
+        return false;
+    return true;
 }
 
 static bool make_room(struct front_caller *k)
@@ -207,11 +228,20 @@ static bool make_room(struct front_caller *k)
     return k->head;
 }
 
+// One head a turn, and none while the answers before it have not left: who sends requests and reads nothing costs no more.
 void front_head_read(struct front_caller *k)
 {
-    struct buf *b;
-    enum link_status rc = LINK_OK;
-    while (k->stage == FRONT_HEAD && (rc = pull(k, &b)) == LINK_OK) {
+    do {
+        struct buf *b;
+        if (link_room(k->top) == 0)
+            return;
+        enum link_status rc = pull(k, &b);
+        if (rc == LINK_AGAIN)
+            return;
+        if (rc != LINK_OK) {
+            front_end_saying(k, "request", &k->top->err);
+            return;
+        }
         if (!make_room(k)) {
             buf_put(b);
             front_end(k);
@@ -220,16 +250,13 @@ void front_head_read(struct front_caller *k)
         memcpy(k->head + k->have, buf_data(b), b->len);
         k->have += b->len;
         buf_put(b);
-        parse_head(k);
-    }
-    if (k->stage == FRONT_HEAD && (rc == LINK_END || rc == LINK_FAILED))
-        front_end_saying(k, "request", &k->top->err);
+    } while (!parse_head(k));
 }
 
 void front_head_start(struct front_caller *k)
 {
     k->stage = FRONT_HEAD;
-    k->have = 0;
+    k->have = k->searched = 0;
     timer_set(k->f->w, &k->deadline, FRONT_HEAD_MS);
     wake_post(k->f->w, &k->wake);
 }

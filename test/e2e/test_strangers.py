@@ -5,7 +5,8 @@ import ssl
 
 import pytest
 
-from testenv.net import ask, pattern_bytes, recv_head
+from testenv.net import ask, connect, pattern_bytes, recv_head
+from testenv.proc import free_port
 from testenv.web import Web
 
 RECORD = 16384  # bytes of the largest TLS record; each sendall of so many is one
@@ -34,3 +35,25 @@ def test_a_body_and_more_in_one_record(world, decoy):
     server = world.server()
     agent = world.agent(relay, "-L", f"0:{server.at}")
     assert ask(agent.at(), pattern_bytes(100_000)) == pattern_bytes(100_000)
+
+
+@pytest.mark.parametrize("to", ["tls", "redirect", "decoy"])
+def test_requests_without_end_and_no_answer_read(world, to):
+    """The relay takes no more of them than it has answers away, and has time and memory for others."""
+    flags, plain = [], free_port()
+    if to == "decoy":
+        flags = ["--decoy", f"http://127.0.0.1:{Web(world).port}"]
+    elif to == "redirect":
+        flags = ["--redirect", f"127.0.0.1:{plain}"]
+    relay = world.relay(flags=flags)
+    s = connect(plain, rcvbuf=4096) if to == "redirect" else visit(relay, rcvbuf=4096)
+    with s:
+        s.settimeout(2)
+        many = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 20000
+        sent = 0
+        with pytest.raises(OSError):  # nobody takes them any more, or the connection is closed
+            while sent < 400 << 20:
+                sent += s.send(many)
+        server = world.server()
+        agent = world.agent(relay, "-L", f"0:{server.at}")
+        assert ask(agent.at(), pattern_bytes(100_000)) == pattern_bytes(100_000)

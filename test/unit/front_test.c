@@ -383,6 +383,177 @@ static void test_listeners_pause_when_full(void **state)
     free(l);
 }
 
+// What strangers can make of one connection ---------------------------------------------------------------------------
+
+#define PAGE "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+static void say(struct link *l, const char *text) { link_send(l, buf_copy(&l->w->pool, text, strlen(text))); }
+
+// What has come, to be freed; *end: how that ended.
+static char *hear(struct link *l, enum link_status *end)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+    struct buf *b;
+    while ((*end = link_recv(l, &b)) == LINK_OK) {
+        fwrite(buf_data(b), 1, b->len, f);
+        buf_put(b);
+    }
+    fclose(f);
+    return text;
+}
+
+struct other { // has something to do as often as he gets his turn
+    struct wake wake;
+    struct bench *b;
+    uint64_t seen, most;
+};
+
+static void on_turn(struct wake *wake)
+{
+    struct other *o = container_of(wake, struct other, wake);
+    uint64_t served = o->b->f.stats.not_found;
+    o->most = served - o->seen > o->most ? served - o->seen : o->most;
+    o->seen = served;
+    wake_post(&o->b->w, wake);
+}
+
+static void test_who_reads_no_answers_gets_no_more(void **state)
+{
+    const struct mem_plan little = {.queue_max = 4096};
+    struct bench *b = *state;
+    struct link *l = call(b, "192.0.2.1", FRONT_PLAIN, &little);
+    char *text = calloc(500, sizeof PAGE);
+    for (int i = 0; i < 500; i++)
+        strcat(text, PAGE);
+    say(l, text);
+    free(text);
+    struct other other = {.b = b};
+    wake_init(&other.wake, on_turn);
+    wake_post(&b->w, &other.wake);
+    turns(b);
+    wake_cancel(&other.wake);
+    assert_int_equal(other.most, 1);
+    assert_in_range(other.seen, 2, 40);
+    unsigned answers = 0;
+    for (int i = 0; i < 500; i++) {
+        enum link_status rc;
+        text = hear(l, &rc);
+        answers += count_of(text, "HTTP/1.1 404 ");
+        free(text);
+        turns(b);
+    }
+    assert_int_equal(answers, 500);
+    link_close(l);
+    turns(b);
+}
+
+static void test_requests_in_a_row_keep_their_order(void **state)
+{
+    enum { N = 500 };
+    static char text[HTTP_HEAD_MAX + BUF_SIZE + 1];
+    struct bench *b = *state;
+    struct link *l = call(b, "192.0.2.1", FRONT_REDIRECT, NULL);
+    const char *at;
+    enum link_status rc;
+    b->f.redirect_port = 443;
+    size_t n = (size_t)sprintf(text, "GET /first HTTP/1.1\r\nHost: a\r\nX: ");
+    memset(text + n, 'x', 16000 - n);
+    link_send(l, buf_copy(&b->w.pool, text, 16000));
+    turns(b);
+    n = (size_t)sprintf(text, "\r\n\r\n");
+    for (int i = 0; n < BUF_SIZE; i++)
+        n += (size_t)sprintf(text + n, "GET /%04d HTTP/1.1\r\nHost: a\r\n\r\n", i);
+    link_send(l, buf_copy(&b->w.pool, text, BUF_SIZE)); // with the head before it, more than a buffer is left
+    for (int i = 0; i < 20; i++)
+        turns(b);
+    char *answers = hear(l, &rc);
+    at = strstr(answers, "https://a/first\r\n");
+    for (int i = 0; i < N; i++) {
+        char place[40];
+        sprintf(place, "https://a/%04d\r\n", i);
+        if (!at || !(at = strstr(at, "https://")) || !(at = strstr(at + 1, "https://")) || strncmp(at, place, strlen(place)))
+            fail_msg("request %d has not its answer", i);
+    }
+    free(answers);
+    link_close(l);
+    turns(b);
+}
+
+static void test_a_stranger_has_so_many_requests(void **state)
+{
+    struct bench *b = *state;
+    struct link *l = call(b, "192.0.2.1", FRONT_PLAIN, NULL);
+    enum link_status rc;
+    for (int i = 1; i <= FRONT_REQUESTS_MAX; i++) {
+        say(l, PAGE);
+        for (int t = 0; t < 6; t++)
+            worker_turn(&b->w);
+        char *text = hear(l, &rc);
+        assert_int_equal(count_of(text, "HTTP/1.1 404 "), 1);
+        assert_int_equal(count_of(text, "Connection: close"), i == FRONT_REQUESTS_MAX);
+        assert_int_equal(rc, i == FRONT_REQUESTS_MAX ? LINK_END : LINK_AGAIN);
+        free(text);
+    }
+    link_close(l);
+    turns(b);
+}
+
+static void test_a_stranger_stays_so_long(void **state)
+{
+    struct bench *b = *state;
+    struct link *l = call(b, "192.0.2.1", FRONT_PLAIN, NULL);
+    enum link_status rc = LINK_AGAIN;
+    uint64_t start = b->w.now_ms;
+    while (rc == LINK_AGAIN) {
+        assert_true(b->w.now_ms - start <= FRONT_LIFE_MS);
+        say(l, PAGE);
+        turns(b);
+        char *text = hear(l, &rc);
+        assert_int_equal(count_of(text, "HTTP/1.1 404 "), 1);
+        assert_int_equal(count_of(text, "Connection: close"), rc != LINK_AGAIN);
+        free(text);
+        b->w.now_ms += 5000;
+        worker_run_timers(&b->w);
+    }
+    assert_int_equal(b->w.now_ms - start, FRONT_LIFE_MS + 5000);
+    link_close(l);
+    turns(b);
+}
+
+static void test_who_was_served_makes_place(void **state)
+{
+    struct bench *b = *state;
+    enum { N = FRONT_CALLERS_MANY + 2 };
+    struct link **l = calloc(N, sizeof *l);
+    enum link_status rc;
+    for (int i = 0; i < N; i++) {
+        l[i] = call(b, "192.0.2.1", FRONT_PLAIN, NULL);
+        if (i >= FRONT_CALLERS_MANY)
+            break;
+        if (i > 0 && i < FRONT_CALLERS_MANY - 1) // the first and the last say nothing
+            say(l[i], PAGE);
+        turns(b);
+    }
+    assert_int_equal(b->f.count, FRONT_CALLERS_MANY);
+    turns(b);
+    for (int i = 0; i < 4; i++) {
+        char *text = hear(l[i], &rc);
+        assert_int_equal(rc, i == 1 ? LINK_FAILED : LINK_AGAIN); // the one that came first of those who were served
+        free(text);
+    }
+    say(l[2], PAGE);
+    turns(b);
+    char *text = hear(l[2], &rc);
+    assert_int_equal(count_of(text, "Connection: close"), 1);
+    free(text);
+    for (int i = 0; i < N; i++)
+        link_close(l[i]);
+    turns(b);
+    free(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -397,6 +568,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_callers_are_bounded_per_address, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_ipv6_customer_is_one_address, setup, teardown),
         cmocka_unit_test_setup_teardown(test_listeners_pause_when_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_reads_no_answers_gets_no_more, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_requests_in_a_row_keep_their_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_stranger_has_so_many_requests, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_stranger_stays_so_long, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_was_served_makes_place, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
