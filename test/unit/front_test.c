@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "drive.h"
+#include "link/h2.h"
 #include "link/mem.h"
 #include "link/tls.h"
 #include "link/ws.h"
@@ -522,6 +523,49 @@ static void test_a_stranger_stays_so_long(void **state)
     turns(b);
 }
 
+static void no_news(struct wake *wake) { (void)wake; }
+
+static void test_a_stranger_stays_so_long_by_http2(void **state)
+{
+    struct bench *b = *state;
+    struct link *here, *there;
+    struct addr peer;
+    struct list hubs;
+    struct wake wake;
+    unsigned answers = 0, asked = 0;
+    list_init(&hubs);
+    wake_init(&wake, no_news);
+    mem_pair(&b->w, &here, &there, NULL, NULL);
+    strcpy(there->facts->alpn, "h2");
+    addr_parse_ip(&peer, "192.0.2.1", 1234);
+    front_accept(&b->f, there, &peer, FRONT_PLAIN);
+    struct h2 *client = h2_client_over(here, &(struct h2_options){.who = "relay", .scheme = "https"}, &hubs);
+    struct link *hold = h2_stream_over(client); // the last one out closes it
+    link_own(hold, &wake);
+    for (; asked < 2 * FRONT_LIFE_MS / 5000 && answers == asked; asked++) {
+        enum link_status rc;
+        struct link *l = h2_stream_over(client);
+        link_own(l, &wake);
+        turns(b);
+        (void)!link_open(l);
+        say(l, PAGE);
+        turns(b);
+        char *text = hear(l, &rc);
+        answers += count_of(text, "HTTP/1.1 404 ");
+        free(text);
+        link_close(l);
+        turns(b);
+        b->w.now_ms += 5000;
+        worker_run_timers(&b->w);
+        turns(b);
+    }
+    assert_int_equal(answers, FRONT_LIFE_MS / 5000);
+    link_close(hold);
+    turns(b);
+    h2_free_all(&hubs);
+    turns(b);
+}
+
 static void test_who_was_served_makes_place(void **state)
 {
     struct bench *b = *state;
@@ -572,6 +616,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_requests_in_a_row_keep_their_order, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_stranger_has_so_many_requests, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_stranger_stays_so_long, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_stranger_stays_so_long_by_http2, setup, teardown),
         cmocka_unit_test_setup_teardown(test_who_was_served_makes_place, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
