@@ -2,6 +2,7 @@
 """Reverse forwards, TCP: listen at the relay, come out at the agent; and services from agent to agent."""
 import concurrent.futures
 import subprocess
+from copy import copy
 
 import pytest
 
@@ -159,8 +160,13 @@ class TestServices:
         at = {"": shared.server().at, "/udp": shared.udp_echo().at}
         flags = [["--offer", f"dns={at[kind]}{kind}"] for kind in kinds]
         near = shared.joined(relay, "both", invite_flags=["--allow-offer", "dns"])
-        for some in flags if processes == 2 else [flags[0] + flags[1]]:
-            near.start(some)
+        if processes == 1:
+            near.start(flags[0] + flags[1])
+        else:
+            near.start(flags[0])
+            second = shared.add(copy(near))
+            second.log = near.folder / "second.log"
+            second.start(flags[1])
         far = shared.joined(relay, "asker", allow=[f"dns@{near.name}"])
         far.start(["-L", f"0:dns@{near.name}", "-L", f"0:dns@{near.name}/udp"])
         assert ask(far.at(), b"by TCP") == b"by TCP"
