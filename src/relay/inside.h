@@ -164,3 +164,4 @@ bool visit_offers(const struct visit *v, const char *service, bool udp);
 // tables.c
 extern const struct control_ops relay_control_ops;
 void tables_on_reload(void *owner, uint64_t ticket); // struct keeper_ops
+json_t *tables_addresses(const struct relay *r, enum front_kind kind); // where the ports of that kind listen

@@ -162,22 +162,12 @@ static int write_place(struct relay *r, struct err *e)
     return *place.url ? relay_state_set_place(r->o->state, &place, e) : 0;
 }
 
-static json_t *addresses(const struct relay *r, enum front_kind kind)
-{
-    json_t *list = json_array();
-    char text[ADDR_TEXT_MAX];
-    for (size_t p = 0; p < r->port_count; p++)
-        for (size_t i = 0; r->ports[p].kind == kind && listener_addr(r->ports[p].listener, i); i++)
-            json_array_append_new(list, forward_own_json(addr_text(listener_addr(r->ports[p].listener, i), text)));
-    return list;
-}
-
 static void tell_ready(const struct relay *r)
 {
     if (r->o->ready_fd < 0)
         return;
-    json_t *o = json_pack("{s:o,s:o,s:o}", "listen", addresses(r, FRONT_WEB), "listen_plain", addresses(r, FRONT_PLAIN),
-                          "redirect", addresses(r, FRONT_REDIRECT));
+    json_t *o = json_pack("{s:o,s:o,s:o}", "listen", tables_addresses(r, FRONT_WEB), "listen_plain", tables_addresses(r, FRONT_PLAIN),
+                          "redirect", tables_addresses(r, FRONT_REDIRECT));
     char *text = json_dumps(o, JSON_COMPACT), *line = NULL;
     int len = text ? asprintf(&line, "%s\n", text) : -1;
     if (len < 0 || write(r->o->ready_fd, line, (size_t)len) != len) // one write: whoever reads a bit, reads it all

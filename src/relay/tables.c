@@ -195,7 +195,7 @@ static json_t *table(void *owner, const char *name)
     return strcmp(name, "flows") ? NULL : with_switched(r, forward_flows_json(&r->fw), add_visit_flows);
 }
 
-static json_t *listening(const struct relay *r, enum front_kind kind)
+json_t *tables_addresses(const struct relay *r, enum front_kind kind)
 {
     json_t *rows = json_array();
     char at[ADDR_TEXT_MAX];
@@ -240,11 +240,12 @@ static json_t *status(void *owner)
 {
     const struct relay *r = owner;
     char pin[PIN_TEXT_MAX];
-    return json_pack("{s:s,s:I,s:s,s:b,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o}", "state", r->o->state, "since",
+    return json_pack("{s:s,s:I,s:s,s:b,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o}", "state", r->o->state, "since",
                      (json_int_t)r->since, "pin", pin_text(r->id.pin, pin), "draining", (int)r->draining, "listen",
-                     listening(r, FRONT_WEB), "listen_plain", listening(r, FRONT_PLAIN), "memory_bytes",
-                     (json_int_t)r->budget.used, "memory_bytes_max", (json_int_t)r->budget.max, "agents", agents(r),
-                     "callers", callers(r), "forwarding", forward_stats_json(&r->fw), "sessions", each_visit(r, add_session));
+                     tables_addresses(r, FRONT_WEB), "listen_plain", tables_addresses(r, FRONT_PLAIN), "redirect",
+                     tables_addresses(r, FRONT_REDIRECT), "memory_bytes", (json_int_t)r->budget.used,
+                     "memory_bytes_max", (json_int_t)r->budget.max, "agents", agents(r), "callers",
+                     callers(r), "forwarding", forward_stats_json(&r->fw), "sessions", each_visit(r, add_session));
 }
 
 void tables_on_reload(void *owner, uint64_t ticket)
