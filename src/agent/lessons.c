@@ -85,7 +85,9 @@ static void load(struct lessons *l, const json_t *all)
         if (!is_key(key) || cut < 0 || cut > LIVENESS_IDLE_MAX_MS || strikes < 0)
             continue;
         struct lessons_network *n = touch(l, key);
-        n->lesson = (struct liveness_lesson){.cut_ms = (uint32_t)cut, .strikes = (uint16_t)(strikes < LIVENESS_STRIKES_MAX ? strikes : LIVENESS_STRIKES_MAX)};
+        if (strikes > LIVENESS_STRIKES_MAX)
+            strikes = LIVENESS_STRIKES_MAX;
+        n->lesson = (struct liveness_lesson){.cut_ms = (uint32_t)cut, .strikes = (uint16_t)strikes};
         load_ways(n, json_object_get(one, "ways"));
     }
 }

@@ -20,10 +20,9 @@ static const struct spec_dest *dest_of(const struct reverse *r) { return r->spec
 bool reverse_allows(void *ctx, const char *name, uint16_t port, const struct addr *to, bool udp)
 {
     struct agent *a = ctx;
-    const uint8_t *relay = a->uplinks[0].relay.pins[0];
     char where[ADDR_TEXT_MAX];
-    struct verdict verdict = {.text = "no rule allows it"};
-    if (to ? policy_dial(a->policy, relay, name, to, udp, &verdict) : policy_may_resolve(a->policy, relay, name, port, udp))
+    struct verdict verdict;
+    if (policy_reach(a->policy, a->uplinks[0].relay.pins[0], name, port, to, udp, &verdict))
         return true;
     log_event(LOG_INFO, "reverse SOCKS refused", LS("to", name), LS("address", to ? addr_text(to, where) : "-"),
               LS("reason", verdict.text));

@@ -48,26 +48,9 @@ static void add_invitation(const struct store_invitation *i, void *ctx)
                                          (json_int_t)i->expires));
 }
 
-// These two are read from the store, whether a relay runs or not.
-static int invitations(const char *state, json_t *rows, struct err *e)
-{
-    struct store *s = store_open(state, e);
-    int rc = s ? store_each_invitation(s, add_invitation, rows, e) : -1;
-    store_close(s);
-    return rc;
-}
-
 static void add_rule(const char *agent, enum rule_verb verb, const char *text, void *ctx)
 {
     json_array_append_new(ctx, json_pack("{s:s,s:s,s:s}", "agent", agent, "may", rule_verb_name(verb), "rule", text));
-}
-
-static int rules(const char *state, json_t *rows, struct err *e)
-{
-    struct store *s = store_open(state, e);
-    int rc = s ? store_each_rule(s, add_rule, rows, e) : -1;
-    store_close(s);
-    return rc;
 }
 
 static json_t *ask_all(const char *state, const char *name, struct err *e)
@@ -127,11 +110,14 @@ static bool has_store(const char *state)
     return yes;
 }
 
-// Agents that are enrolled and not here: from the relay's store.
-static int add_store_agents(const char *state, json_t *rows, struct err *e)
+// What the relay's store has for that table, whether a relay runs or not; of agents those that are not in `rows`.
+static int add_stored(const char *state, const char *name, json_t *rows, struct err *e)
 {
     struct store *s = store_open(state, e);
-    int rc = s ? store_each_identity(s, add_away, rows, e) : -1;
+    int rc = !s                             ? -1
+             : !strcmp(name, "invitations") ? store_each_invitation(s, add_invitation, rows, e)
+             : !strcmp(name, "rules")       ? store_each_rule(s, add_rule, rows, e)
+                                            : store_each_identity(s, add_away, rows, e);
     store_close(s);
     return rc;
 }
@@ -143,7 +129,7 @@ static int gather(const char *state, const char *name, json_t *rows, struct err 
     int rc = !answers ? -1 : json_array_size(answers) == 0 && !store ? nobody(state, e) : 0;
     add_rows(answers, rows);
     if (rc == 0 && store)
-        rc = add_store_agents(state, rows, e);
+        rc = add_stored(state, name, rows, e);
     json_decref(answers);
     return rc;
 }
@@ -151,9 +137,8 @@ static int gather(const char *state, const char *name, json_t *rows, struct err 
 static int show_table(const char *state, const char *name, bool json, struct err *e)
 {
     json_t *rows = json_array();
-    int rc = !strcmp(name, "invitations") ? invitations(state, rows, e)
-             : !strcmp(name, "rules")     ? rules(state, rows, e)
-                                          : gather(state, name, rows, e);
+    bool is_stored = !strcmp(name, "invitations") || !strcmp(name, "rules");
+    int rc = is_stored ? add_stored(state, name, rows, e) : gather(state, name, rows, e);
     if (rc == 0 && json) {
         json_dumpf(rows, stdout, JSON_INDENT(2));
         putchar('\n');

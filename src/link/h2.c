@@ -328,7 +328,7 @@ static bool is_idle_frame(const nghttp2_frame *f)
 
 static void count_idle(struct h2 *h)
 {
-    if (h->w->now_ms - h->idle_since_ms > H2_IDLE_MS) {
+    if (h->w->now_ms - h->idle_since_ms > H2_IDLE_FRAMES_MS) {
         h->idle_since_ms = h->w->now_ms;
         h->idle_frames = 0;
     }
@@ -646,7 +646,6 @@ struct h2 *h2_server_over(struct link *below, const struct h2_options *o, struct
 }
 
 void *h2_owner(const struct h2 *h) { return h->owner; }
-
 
 void h2_drain(struct h2 *h)
 {

@@ -25,7 +25,7 @@
 #define H2_IDLE_MS 10000                    // a client's connection without a stream
 #define H2_LINGER_MS 3000                   // for GOAWAY and what was sent last to leave
 #define H2_IDLE_FRAMES 1000                 // PING, PRIORITY, empty DATA … a client may send in
-#define H2_IDLE_MS 10000
+#define H2_IDLE_FRAMES_MS 10000
 
 struct h2;
 

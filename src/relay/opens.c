@@ -19,10 +19,9 @@ void opens_refuse(struct visit *v, struct stream *st, enum err_why why, const ch
 static bool allows_dial(void *ctx, const char *name, uint16_t port, const struct addr *to, bool udp)
 {
     const struct visit *v = ctx;
-    const struct policy *p = keeper_policy(v->m->r->keeper);
-    struct verdict verdict = {.text = "no rule allows it"};
+    struct verdict verdict;
     char where[ADDR_TEXT_MAX];
-    if (to ? policy_dial(p, v->m->pin, name, to, udp, &verdict) : policy_may_resolve(p, v->m->pin, name, port, udp))
+    if (policy_reach(keeper_policy(v->m->r->keeper), v->m->pin, name, port, to, udp, &verdict))
         return true;
     v->m->r->stats.denied++;
     log_event(LOG_INFO, "stream refused", LS("agent", v->m->name), LS("for", name),

@@ -338,6 +338,14 @@ bool policy_may_resolve(const struct policy *p, const uint8_t pin[PIN_SIZE], con
     return false;
 }
 
+bool policy_reach(const struct policy *p, const uint8_t pin[PIN_SIZE], const char *name, uint16_t port, const struct addr *to, bool udp,
+                  struct verdict *v)
+{
+    if (to)
+        return policy_dial(p, pin, name, to, udp, v);
+    return policy_may_resolve(p, pin, name, port, udp) || verdict(v, false, "no rule allows it");
+}
+
 bool policy_may_resolve_listen(const struct policy *p, const uint8_t pin[PIN_SIZE], uint16_t port, bool udp)
 {
     const struct subject *s = find(p, pin);

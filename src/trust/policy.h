@@ -50,5 +50,8 @@ bool policy_offer(const struct policy *p, const uint8_t pin[PIN_SIZE], const cha
 // Whether any rule could allow dialling this name and port, before it is resolved: a relay resolves no names for
 // agents that could not use the answer.
 bool policy_may_resolve(const struct policy *p, const uint8_t pin[PIN_SIZE], const char *name, uint16_t port, bool udp);
-// The same for listening at some address of a name.
+// Both questions of who dials a name: `to` NULL before it is resolved, then each address.
+bool policy_reach(const struct policy *p, const uint8_t pin[PIN_SIZE], const char *name, uint16_t port, const struct addr *to, bool udp,
+                  struct verdict *v);
+// Like policy_may_resolve, for listening at some address of a name.
 bool policy_may_resolve_listen(const struct policy *p, const uint8_t pin[PIN_SIZE], uint16_t port, bool udp);

@@ -109,6 +109,19 @@ def test_bind_is_not_offered(at):
     s.close()
 
 
+def answer(u, bound, *datagrams):
+    """The first that comes back, whole; asks again, since datagrams may be lost."""
+    u.settimeout(2)
+    for _ in range(8):
+        for datagram in datagrams:
+            u.sendto(datagram, bound)
+        try:
+            return u.recv(70000)
+        except TimeoutError:
+            continue
+    raise TimeoutError("no answer in 8 tries")
+
+
 @pytest.mark.parametrize("size", [1, 1200, 16319, 16320, 65000])
 def test_udp_associate(at, udp_target, size):
     s = Socks5(at)
@@ -116,14 +129,7 @@ def test_udp_associate(at, udp_target, size):
     assert code == 0
     data = pattern_bytes(size)
     with udp() as u:
-        u.settimeout(2)
-        for _ in range(8):
-            u.sendto(Socks5.wrap("127.0.0.1", udp_target.port, data), bound)
-            try:
-                back = u.recv(70000)
-                break
-            except TimeoutError:
-                pass
+        back = answer(u, bound, Socks5.wrap("127.0.0.1", udp_target.port, data))
     assert back[10:] == data
     s.close()
 
@@ -133,14 +139,7 @@ def test_udp_associate_with_names(at, udp_target):
     code, bound = s.request(3, "0.0.0.0", 0)
     assert code == 0
     with udp() as u:
-        u.settimeout(2)
-        for _ in range(8):
-            u.sendto(Socks5.wrap("localhost", udp_target.port, b"named"), bound)
-            try:
-                back = u.recv(70000)
-                break
-            except TimeoutError:
-                pass
+        back = answer(u, bound, Socks5.wrap("localhost", udp_target.port, b"named"))
     assert back.endswith(b"named")
     s.close()
 
@@ -151,16 +150,8 @@ def test_udp_associate_drops_what_is_no_host(at, udp_target, target):
     code, bound = s.request(3, "0.0.0.0", 0)
     assert code == 0
     with udp() as u:
-        u.settimeout(2)
-        for _ in range(8):
-            for name in ODD:
-                u.sendto(Socks5.wrap(name, udp_target.port, b"odd"), bound)
-            u.sendto(Socks5.wrap("127.0.0.1", udp_target.port, b"good"), bound)
-            try:
-                back = u.recv(70000)
-                break
-            except TimeoutError:
-                pass
+        back = answer(u, bound, *[Socks5.wrap(name, udp_target.port, b"odd") for name in ODD],
+                      Socks5.wrap("127.0.0.1", udp_target.port, b"good"))
     assert back.endswith(b"good")
     other.socket.sendall(b"still here")
     assert recv_exactly(other.socket, 10) == b"still here"
